@@ -1,0 +1,92 @@
+"""Which tokens of Θ does a question call for? One retriever per layer, and three interchangeable rules of relevance.
+
+A rule turns the question's queries and Θ's keys into one score per stored token. Selection is the same for all of them:
+the K0 best tokens; where scores tie, as inside a block, the earlier row goes first.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .config import MPlusConfig
+
+
+def projector(size_in: int, size_out: int, depth: int) -> nn.Sequential:
+    """A bias-free SiLU perceptron d -> 2r -> r, or one linear map where `depth` is 1."""
+    if depth == 1:
+        return nn.Sequential(nn.Linear(size_in, size_out, bias=False))
+    hidden = 2 * size_out
+    return nn.Sequential(
+        nn.Linear(size_in, hidden, bias=False), nn.SiLU(), nn.Linear(hidden, size_out, bias=False)
+    )
+
+
+class Retriever(nn.Module):
+    """f_q and f_k of one layer (paper §3.2). Both take states after the layer's input norm.
+
+    `scale` is the learned temperature of the block rule's cross-entropy; the other rules do not use it.
+    `encoder_query` is a third projector the authors train and never use; it is kept so that a checkpoint survives.
+    """
+
+    def __init__(self, config: MPlusConfig):
+        super().__init__()
+        d, r, depth = config.hidden_size, config.retriever_size, config.retriever_depth
+        self.query = projector(d, r, depth)
+        self.key = projector(d, r, depth)
+        if config.encoder_retriever:
+            self.encoder_query = projector(d, r, depth)
+        if config.relevance == "block":
+            self.scale = nn.Parameter(torch.full((), r**-0.5))
+
+
+class Keys(NamedTuple):
+    """What a rule may look at. `vectors` (m, r) and `blocks` (m,) int64, the block each token was written in, >= 0."""
+
+    vectors: Tensor
+    blocks: Tensor
+
+
+Relevance = Callable[[Tensor, Keys], Tensor]
+"""(queries (n, r) of the question's real tokens, keys of m tokens) -> scores (m,), higher is more relevant."""
+
+
+def dot(queries: Tensor, keys: Keys) -> Tensor:
+    """Paper §3.2: the inner product <f_q(h), f_k(θ)>, averaged over the question's tokens."""
+    return keys.vectors @ queries.mean(0)
+
+
+def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
+    """The authors' released rule: the mean over question tokens of sigmoid(q·k)."""
+    return (queries @ keys.vectors.T).sigmoid().mean(0)
+
+
+def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
+    """Our rule: a block scores the sum over question tokens of its best match, and shares the score with its tokens.
+
+    A question names a thing by one or two tokens; only one or two tokens of the right block match them, and the token
+    that holds the answer matches none. Averages over tokens lose both; the block brings its answer along.
+    """
+    best = block_best(queries @ keys.vectors.T, keys.blocks)
+    return best.sum(0)[keys.blocks]
+
+
+def block_best(matches: Tensor, blocks: Tensor) -> Tensor:
+    """The best match of each question token in each block: (n, m) and (m,) -> (n, number of blocks); -inf if empty."""
+    num_blocks = int(blocks.max()) + 1 if len(blocks) else 0
+    best = matches.new_full((len(matches), num_blocks), -torch.inf)
+    return best.scatter_reduce(1, blocks.expand(len(matches), -1), matches, "amax")
+
+
+RELEVANCE: dict[str, Relevance] = {"dot": dot, "mean_sigmoid": mean_sigmoid, "block": block_late_interaction}
+
+
+def select(scores: Tensor, num: int) -> Tensor:
+    """The rows of the `num` best scores (m,), ascending. Equal scores: the earlier row first, so blocks stay whole."""
+    best = torch.topk(scores, min(num, len(scores))).values
+    if not len(best):
+        return torch.zeros(0, dtype=torch.int64, device=scores.device)
+    above = scores > best[-1]
+    ties = (scores == best[-1]).nonzero().flatten()[: len(best) - int(above.sum())]
+    return torch.cat([above.nonzero().flatten(), ties]).sort().values
