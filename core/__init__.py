@@ -1,0 +1,61 @@
+"""M+ in five lines:
+
+>>> import core
+>>> mplus = core.load("mini")
+>>> receipt = mplus.ingest("Ilse keeps her spare key under the blue flowerpot.")
+>>> mplus.answer("Where does Ilse keep her spare key?").text
+"""
+
+import os
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from .checkpoint import export_official, find, load_model, save_model
+from .config import MPlusConfig
+from .memory import Memory
+from .model import MPlusForCausalLM
+from .reader import Answer, MPlusReader, Reader
+from .reading import new_memory
+from .sources import Receipt
+
+__all__ = [
+    "Answer",
+    "MPlusConfig",
+    "MPlusForCausalLM",
+    "MPlusReader",
+    "Memory",
+    "Reader",
+    "Receipt",
+    "export_official",
+    "load",
+    "load_model",
+    "new_memory",
+    "save_model",
+]
+
+
+def load(
+    name_or_path: str | os.PathLike = "mini",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    *,
+    seed: int = 0,
+    allow_pickle: bool = False,
+    **settings: Any,
+) -> MPlusReader:
+    """A reader on any checkpoint: a shipped name, a folder or a hub name; ours, the authors', or a Llama as fresh base.
+
+    device None is the CPU, dtype None float32. `seed` fixes the memory's random drops. `settings` override fields of
+    `MPlusConfig` (for a fresh base: block_size, num_blocks, …). Raises ValueError that names what is wrong.
+    """
+    model = load_model(name_or_path, device, dtype, allow_pickle, **settings)
+    folder = find(name_or_path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"There is no tokenizer in {folder} ({error}); add the checkpoint's tokenizer files."
+        ) from error
+    return MPlusReader(model, tokenizer, new_memory(model, seed=seed))

@@ -1,5 +1,6 @@
 """Two LoRA adapters on one model (paper §3.3): "write" makes memory tokens, "read" answers behind them."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,8 +27,10 @@ def add_adapters(model: nn.Module, config: MPlusConfig) -> None:
         lora_dropout=config.lora_dropout,
         target_modules=config.lora_targets,
     )
-    for name in (WRITE, READ) if config.read_adapter else (WRITE,):
-        inject_adapter_in_model(settings, model, adapter_name=name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # a second adapter is the point
+        for name in (WRITE, READ) if config.read_adapter else (WRITE,):
+            inject_adapter_in_model(settings, model, adapter_name=name)
     for parameter in trainable:
         parameter.requires_grad_(True)
     for name, parameter in model.named_parameters():

@@ -5,6 +5,7 @@ that opens with memory is all M+ needs: positions, masks and `generate` follow f
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class MemoryCache(Cache):
     def lay_prefix(self, layer: LlamaDecoderLayer, hidden: Tensor) -> None:
         """Project this layer's memory tokens to keys and values, once. `hidden` (B, n, d) is the layer's raw input."""
         attention = layer.self_attn
-        slot = self.layers[attention.layer_idx]
+        slot = cast(PrefixLayer, self.layers[attention.layer_idx])
         if slot.is_initialized:
             return
         memory = self.prefix(attention.layer_idx, layer.input_layernorm(hidden)).to(hidden.dtype)

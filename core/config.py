@@ -1,7 +1,7 @@
 """What an M+ model is: one dataclass, one field per fact, checked when it is made.
 
-Letters used in every file of `core`: B batch, L layers, d hidden size, n prompt or chunk tokens, K memory tokens written
-per chunk, N tokens in the short-term pool θ, M tokens the long-term memory Θ may hold, K0 tokens retrieved from Θ per
+Letters used in all of `core`: B batch, L layers, d hidden size, n prompt or chunk tokens, K memory tokens written per
+chunk, N tokens in the short-term pool θ, M tokens the long-term memory Θ may hold, K0 tokens retrieved from Θ per
 layer, P memory tokens the prompt sits behind (bos and retrieved and θ), r retriever width.
 """
 
@@ -89,7 +89,9 @@ class MPlusConfig(LlamaConfig):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.num_blocks < 2:
-            raise ValueError(f"num_blocks is {self.num_blocks}; θ needs at least 2 blocks, one to keep and one to drop.")
+            raise ValueError(
+                f"num_blocks is {self.num_blocks}; θ needs at least 2 blocks, one to keep and one to drop."
+            )
         if self.min_chunk > self.chunk_size:
             raise ValueError(f"min_chunk is {self.min_chunk}, above chunk_size {self.chunk_size}; lower min_chunk.")
 

@@ -1,10 +1,11 @@
 """M+ as a Llama: what differs from transformers' classes, and nothing else.
 
-The model knows no memory store. `write` turns a chunk into a block of memory tokens; `read` and `generate` answer behind
-a prefix that a callable supplies layer by layer. `core.memory` holds what was written, `core.reader` joins the two.
+The model knows no memory store. `write` turns a chunk into a block of memory tokens; `read` and `generate` answer
+behind a prefix that a callable supplies layer by layer. `core.memory` holds what was written, `core.reading` joins
+the two.
 """
 
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaFor
 
 from .cache import MemoryCache, Prefix
 from .config import MPlusConfig
+from .log import TokenLog
 from .retriever import Retriever
 
 
@@ -55,12 +57,14 @@ class MPlusForCausalLM(LlamaForCausalLM):
 
     config: MPlusConfig
     config_class = MPlusConfig
-    _no_split_modules = ["MPlusDecoderLayer"]
+    _no_split_modules: ClassVar[list[str]] = ["MPlusDecoderLayer"]
 
     def __init__(self, config: MPlusConfig):
         super().__init__(config)
         self.model.layers = nn.ModuleList(MPlusDecoderLayer(config, i) for i in range(config.num_hidden_layers))
         self.memory = MemoryTokens(config)
+        self.initial_long_term: list[TokenLog] | None = None  # Θ the checkpoint was shipped with; not a parameter
+        self.initially_written = True  # False only for MemoryLLM before its first write
         self.post_init()
 
     @torch.no_grad()
@@ -116,7 +120,7 @@ class MPlusForCausalLM(LlamaForCausalLM):
         return MemoryCache(with_bos, num_memory + int(self.config.has_bos), self.model)
 
     def read(self, input_ids: Tensor, prefix: Prefix, num_memory: int, mask: Tensor | None = None, **kwargs: Any):
-        """One forward pass of prompts (B, n) behind memory; `mask` (B, n) is 0 on left padding. Returns Llama's output."""
+        """One forward pass of prompts (B, n) behind memory; `mask` (B, n) is 0 on left padding."""
         arguments = self._behind_memory(input_ids, prefix, num_memory, mask)
         if mask is not None:
             past = arguments["past_key_values"].prefix_length
@@ -127,11 +131,11 @@ class MPlusForCausalLM(LlamaForCausalLM):
     def generate(self, input_ids, prefix: Prefix | None = None, num_memory: int = 0, attention_mask=None, **kwargs):  # type: ignore[override]
         """`GenerationMixin.generate` behind a memory prefix; left-padded batches, beams and streamers all work."""
         if prefix is None:
-            return super().generate(input_ids, attention_mask=attention_mask, **kwargs)
+            return super().generate(input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
         if kwargs.get("prefill_chunk_size"):
             raise ValueError("prefill_chunk_size cannot be used with memory: retrieval would see the first piece only.")
         arguments = self._behind_memory(input_ids, prefix, num_memory, attention_mask)
-        return super().generate(input_ids, **arguments, **kwargs)
+        return super().generate(input_ids, **arguments, **kwargs)  # type: ignore[misc]
 
     def _behind_memory(self, input_ids: Tensor, prefix: Prefix, num_memory: int, mask: Tensor | None) -> dict[str, Any]:
         # With a mask of the prompt's own length `generate` would slice the prompt as if the prefix were part of it.
@@ -141,8 +145,12 @@ class MPlusForCausalLM(LlamaForCausalLM):
 
     def memory_keys(self, layer: int, tokens: Tensor) -> Tensor:
         """Retriever keys f_k(norm(token)) of memory tokens (..., d) of one layer, (..., r). Paper §3.2."""
-        block = self.model.layers[layer]
+        block = cast(MPlusDecoderLayer, self.model.layers[layer])
         return block.retriever.key(block.input_layernorm(tokens))
+
+    def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
+        """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""
+        return cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.query(normed)
 
     def gradient_checkpointing_enable(self, *args, **kwargs):
         raise ValueError("Gradient checkpointing drops the memory prefix; train with smaller batches instead.")

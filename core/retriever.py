@@ -18,9 +18,7 @@ def projector(size_in: int, size_out: int, depth: int) -> nn.Sequential:
     if depth == 1:
         return nn.Sequential(nn.Linear(size_in, size_out, bias=False))
     hidden = 2 * size_out
-    return nn.Sequential(
-        nn.Linear(size_in, hidden, bias=False), nn.SiLU(), nn.Linear(hidden, size_out, bias=False)
-    )
+    return nn.Sequential(nn.Linear(size_in, hidden, bias=False), nn.SiLU(), nn.Linear(hidden, size_out, bias=False))
 
 
 class Retriever(nn.Module):

@@ -13,13 +13,12 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config events sources facts tokenizers log",
-    "cache adapters retriever drops policies rules data",
-    "store model curriculum",
-    "memory",
-    "files reader",
-    "baselines checkpoint official",
-    "objectives",
+    "config sources log drops facts",
+    "cache adapters retriever rules prompts state curriculum data",
+    "model memory",
+    "memory_file reading official",
+    "reader checkpoint",
+    "baselines objectives",
     "train evaluate",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

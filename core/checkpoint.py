@@ -1,0 +1,232 @@
+"""Weights on disk: find a checkpoint, recognise whose it is, load it whole or say what is wrong, save it again.
+
+Three kinds are read: ours (config `model_type: mplus`), the authors' (see `official.py`), and any Llama-architecture
+model, which becomes the base of a fresh M+. Only safetensors are read unless a pickle is allowed explicitly.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from . import official
+from .adapters import add_adapters
+from .config import MPlusConfig
+from .log import TokenLog, pack_logs, unpack_logs
+from .model import MPlusForCausalLM
+from .state import State
+
+SHIPPED = Path(__file__).parent.parent / "models"
+WEIGHTS, LONG_TERM, INDEX = "model.safetensors", "long_term.safetensors", "model.safetensors.index.json"
+
+
+def find(name_or_path: str | os.PathLike) -> Path:
+    """The folder of a checkpoint: a shipped name ("mini"), a local folder, or a hub name, which is downloaded.
+
+    Raises ValueError if it is none of these.
+    """
+    path = Path(name_or_path)
+    if (path / "config.json").is_file():
+        return path
+    if (SHIPPED / str(name_or_path) / "config.json").is_file():
+        return SHIPPED / str(name_or_path)
+    if path.is_dir():
+        raise ValueError(f"The folder {path} has no config.json; name the folder of a checkpoint.")
+    try:
+        patterns = ["*.json", "*.safetensors", "tokenizer*", "*.model"]
+        return Path(snapshot_download(str(name_or_path), allow_patterns=patterns))
+    except Exception as error:
+        shipped = sorted(folder.parent.name for folder in SHIPPED.glob("*/config.json"))
+        raise ValueError(
+            f"There is no checkpoint {str(name_or_path)!r}: not a folder here, not on the hub (or the hub is out of "
+            f"reach), and not one of the shipped models: {', '.join(shipped) or 'none'}."
+        ) from error
+
+
+def read_tensors(folder: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, single file or shards, on the CPU. ValueError if a file is missing or damaged."""
+    if (folder / INDEX).is_file():
+        files = sorted({folder / name for name in _json(folder / INDEX)["weight_map"].values()})
+    else:
+        files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("pytorch_model*.bin"))
+        if files and files[0].suffix == ".bin" and not allow_pickle:
+            raise ValueError(f"{files[0]} is a pickle, which can run code; convert it or pass allow_pickle=True.")
+    if not files:
+        raise ValueError(f"There is no {WEIGHTS} in {folder}; download the checkpoint again.")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            tensors |= torch.load(file, weights_only=True) if file.suffix == ".bin" else load_file(file)
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise ValueError(
+                f"{file} cannot be read ({error}); it is damaged or incomplete, fetch it again."
+            ) from error
+    return tensors
+
+
+def load_model(
+    name_or_path: str | os.PathLike,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    allow_pickle: bool = False,
+    **settings: Any,
+) -> MPlusForCausalLM:
+    """Load any of the three kinds. `settings` override fields of `MPlusConfig`; dtype None keeps float32.
+
+    No key is dropped silently: a missing or unexpected tensor, or one of another shape, is a ValueError with its name.
+    """
+    folder = find(name_or_path)
+    theirs = _json(folder / "config.json")
+    dtype = dtype or torch.float32
+    if theirs.get("model_type") == MPlusConfig.model_type:
+        fields = {key: value for key, value in theirs.items() if key not in official.UNUSED_CONFIG}
+        model = _build(MPlusConfig(**{**fields, **settings}), read_tensors(folder, allow_pickle), dtype, folder)
+        if (folder / LONG_TERM).is_file():
+            model.initial_long_term = unpack_logs(load_file(folder / LONG_TERM), dtype)
+    elif official.is_official(theirs):
+        model = _load_official(theirs, read_tensors(folder, allow_pickle), dtype, folder, settings)
+    elif theirs.get("model_type") == "llama":
+        model = _from_llama(folder, dtype, allow_pickle, settings)
+    else:
+        raise ValueError(
+            f"{folder} holds a {theirs.get('model_type')!r} model; M+ needs a Llama-architecture one "
+            "(Llama 3.x, SmolLM2, TinyLlama), an M+ or a MemoryLLM checkpoint."
+        )
+    if model.config.round_rope:
+        frequencies: Any = model.model.rotary_emb.inv_freq
+        model.model.rotary_emb.register_buffer("inv_freq", frequencies.to(torch.bfloat16).float(), persistent=False)
+    model.to(torch.device(device or "cpu"))  # type: ignore[arg-type]
+    return model.eval()
+
+
+def _build(config: MPlusConfig, tensors: dict[str, Tensor], dtype: torch.dtype, folder: Path) -> MPlusForCausalLM:
+    with torch.device("meta"):
+        model = MPlusForCausalLM(config)
+        add_adapters(model, config)
+    wanted = model.state_dict()
+    tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
+    _check_names(set(wanted) - tied, set(tensors) - tied, folder)
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise ValueError(
+                f"{name} in {folder} has shape {tuple(tensor.shape)}, its config.json asks for "
+                f"{tuple(wanted[name].shape)}; weights and config do not belong together."
+            )
+        tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+    model.load_state_dict(tensors, assign=True, strict=False)
+    model.tie_weights()
+    model.model.rotary_emb = LlamaRotaryEmbedding(config)  # never on meta, never cast: casting rounds its frequencies
+    return model
+
+
+def _check_names(wanted: set[str], found: set[str], folder: Path) -> None:
+    problems = [
+        f"{what} {', '.join(sorted(names)[:8])}{' …' if len(names) > 8 else ''} ({len(names)} in all)"
+        for what, names in (("missing:", wanted - found), ("unexpected:", found - wanted))
+        if names
+    ]
+    if problems:
+        raise ValueError(f"The tensors in {folder} are not those its config.json promises; {'; '.join(problems)}.")
+
+
+def _load_official(
+    theirs: dict[str, Any], tensors: dict[str, Tensor], dtype, folder: Path, settings
+) -> MPlusForCausalLM:
+    config = official.config_from_official(theirs, set(tensors))
+    config = MPlusConfig(**{**config.to_dict(), **settings})
+    written = bool(tensors.pop("initialized", torch.ones(()))) or config.num_retrieved > 0
+    if config.num_retrieved:
+        names = {f"{kind}.{layer}" for layer in range(config.num_hidden_layers) for kind in official.LONG_TERM_NAMES}
+        _check_names(names, {name for name in tensors if name.startswith("ltm")}, folder)
+        logs = official.long_term_from_official(tensors, config)
+    with torch.device("meta"):
+        probe = MPlusForCausalLM(config)
+        add_adapters(probe, config)
+    names = {official.official_name(name, config): name for name in probe.state_dict()}
+    model = _build(config, {names.get(name, name): tensor for name, tensor in tensors.items()}, dtype, folder)
+    if config.num_retrieved:
+        model.initial_long_term = logs
+    model.initially_written = written
+    return model
+
+
+def _from_llama(folder: Path, dtype: torch.dtype, allow_pickle: bool, settings: dict[str, Any]) -> MPlusForCausalLM:
+    base = _json(folder / "config.json")
+    fields = {key: value for key, value in base.items() if key not in official.UNUSED_CONFIG}
+    rope = {"rope_theta": fields.pop("rope_theta", 10000.0), **(fields.pop("rope_scaling", None) or {})}
+    fields.setdefault("rope_parameters", {"rope_type": "default", **rope})
+    config = MPlusConfig(**{**fields, **settings})
+    try:
+        loaded: Any = MPlusForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=not allow_pickle
+        )
+        model, info = loaded
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ValueError(f"The weights in {folder} cannot be read ({error}); fetch them again.") from error
+    fresh = ("memory.", "retriever.", *(["lm_head"] if config.tie_word_embeddings else []))
+    missing = {name for name in info["missing_keys"] if not any(part in name for part in fresh)}
+    unexpected = {name for name in info["unexpected_keys"] if not name.endswith("rotary_emb.inv_freq")}
+    _check_names(missing, unexpected, folder)
+    if info["mismatched_keys"]:
+        raise ValueError(
+            f"{folder}: these tensors have another shape than config.json says: {info['mismatched_keys']}."
+        )
+    add_adapters(model, config)
+    return model
+
+
+def save_model(model: MPlusForCausalLM, folder: str | os.PathLike) -> None:
+    """Write config.json, model.safetensors and, if the model has an initial Θ, long_term.safetensors."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    save_file(_own_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
+    if model.initial_long_term is not None:
+        save_file(pack_logs(model.initial_long_term), folder / LONG_TERM)
+
+
+def export_official(model: MPlusForCausalLM, folder: str | os.PathLike, state: State | None = None) -> None:
+    """Write the authors' layout: the checkpoint as it was loaded, or with the θ and Θ of a memory's `state`.
+
+    Their layout has no place for sources and pending tokens: the former are lost, the latter join Θ.
+    """
+    folder, config = Path(folder), model.config
+    folder.mkdir(parents=True, exist_ok=True)
+    theirs = official.official_config(config) | {"torch_dtype": str(model.dtype).removeprefix("torch.")}
+    tensors = {official.official_name(name, config): tensor for name, tensor in _own_tensors(model).items()}
+    logs, written, clock = model.initial_long_term, model.initially_written, 0
+    if state is not None:
+        tensors["memory"] = state.pool.contiguous()
+        logs, written, clock = state.logs, state.written, state.clock
+    if config.num_retrieved:
+        theirs["ltm_initial_size"] = len(logs[0]) if logs else 0
+        for layer in range(config.num_hidden_layers):
+            log = logs[layer] if logs else TokenLog.empty(config.hidden_size, config.retriever_size, model.dtype)
+            columns = (log.tokens, log.keys, (clock - log.born).float(), log.recall.float())
+            for name, column in zip(official.LONG_TERM_NAMES, columns, strict=True):
+                tensors[f"{name}.{layer}"] = column[log.live].contiguous()
+    else:
+        tensors["initialized"] = torch.tensor(int(written), dtype=torch.uint8)
+    (folder / "config.json").write_text(json.dumps(theirs, indent=2))
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _own_tensors(model: MPlusForCausalLM) -> dict[str, Tensor]:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    return tensors
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); fetch the checkpoint again.") from error

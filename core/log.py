@@ -1,0 +1,128 @@
+"""Θ of one layer: an append-only log of memory tokens. Forks share rows, so snapshots cost nothing."""
+
+import torch
+from torch import Tensor
+
+DEAD = 0
+"""The block number of a row that has been evicted or deleted. Real blocks count from 1."""
+
+
+class TokenLog:
+    """Rows of one layer, on the CPU, in the order in which they left θ.
+
+    tokens (m, d) and keys (m, r) in the model's dtype; int64 columns (m,): born (the clock at which the age was 0),
+    block (the write it came from, DEAD once gone) and slot (its place in that block); recall (m,) float64.
+    Rows before `merged` are Θ proper, the rest are pending (released rules; under the paper's rules all are merged).
+
+    tokens, keys, born and slot are only ever appended to, so that forks can share one buffer; block and recall, which
+    change in place, are small and copied by each fork when it needs to.
+    """
+
+    APPENDED = ("tokens", "keys", "born", "slot")
+    CHANGED = ("block", "recall")
+
+    def __init__(self, tokens: Tensor, keys: Tensor, born: Tensor, block: Tensor, slot: Tensor, recall: Tensor):
+        columns = {"tokens": tokens, "keys": keys, "born": born, "block": block, "slot": slot, "recall": recall}
+        self._columns = {name: column.detach().cpu() for name, column in columns.items()}
+        self.length = self.merged = len(tokens)
+        self._tip = [self.length]  # shared by forks: rows in use in the shared buffers
+        self.num_dead = int((self.block == DEAD).sum())
+
+    @classmethod
+    def empty(cls, d: int, r: int, dtype: torch.dtype) -> "TokenLog":
+        whole = torch.zeros(0, dtype=torch.int64)
+        return cls(torch.zeros(0, d, dtype=dtype), torch.zeros(0, r, dtype=dtype), whole, whole, whole, whole.double())
+
+    def __len__(self) -> int:
+        """Rows that are alive, pending ones included."""
+        return self.length - self.num_dead
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name in ("tokens", "keys", "born", "slot", "block", "recall"):
+            return self._columns[name][: self.length]
+        raise AttributeError(name)
+
+    @property
+    def live(self) -> Tensor:
+        """(m,) bool: which rows still exist."""
+        return self.block != DEAD
+
+    def append(self, **rows: Tensor) -> None:
+        """Add rows to every column. Amortised constant time: buffers double, and forks share what came before."""
+        count = len(rows["tokens"])
+        end = self.length + count
+        own_tip = self._tip[0] == self.length  # nobody else has written behind our last row
+        if not own_tip or end > len(self._columns["tokens"]):
+            self._columns = {name: _grown(column[: self.length], 2 * end) for name, column in self._columns.items()}
+            self._tip = [self.length]
+        for name, new in rows.items():
+            self._columns[name][self.length : end] = new.detach().to("cpu", self._columns[name].dtype)
+        self.length = self._tip[0] = end
+
+    def set(self, **columns: Tensor) -> None:
+        """Replace `block` or `recall` (m,), leaving forks as they were."""
+        for name, column in columns.items():
+            assert name in self.CHANGED, "only block and recall may change after a row is written"
+            self._columns[name] = _grown(column, len(self._columns["tokens"]))
+
+    def kill(self, rows: Tensor) -> int:
+        """Remove rows, given by index or mask. Returns how many were alive. Compacts once half the rows are dead."""
+        block = self.block.clone()
+        block[rows] = DEAD
+        killed = int((block == DEAD).sum()) - self.num_dead
+        if killed:
+            self.set(block=block)
+            self.num_dead += killed
+        if self.num_dead > self.length // 2:
+            self.compact()
+        return killed
+
+    def compact(self) -> None:
+        """Drop dead rows from the buffers (into new ones: forks keep theirs)."""
+        live = self.live
+        merged = int(live[: self.merged].sum())
+        self._columns = {name: column[: self.length][live] for name, column in self._columns.items()}
+        self.length, self.merged, self.num_dead = len(self._columns["tokens"]), merged, 0
+        self._tip = [self.length]
+
+    def fork(self) -> "TokenLog":
+        """An independent log with the same rows, sharing their storage."""
+        twin = object.__new__(TokenLog)
+        twin.__dict__.update(self.__dict__)
+        twin._columns = dict(self._columns)
+        return twin
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the rows in use, dead ones included."""
+        return sum(column[: self.length].nbytes for column in self._columns.values())
+
+
+def _grown(column: Tensor, capacity: int) -> Tensor:
+    grown = column.new_empty(capacity, *column.shape[1:])
+    grown[: len(column)] = column
+    return grown
+
+
+def pack_logs(logs: list[TokenLog]) -> dict[str, Tensor]:
+    """The live rows of all layers as named tensors, ready for one safetensors file."""
+    packed = {}
+    for layer, log in enumerate(logs):
+        live = log.live
+        for name in (*TokenLog.APPENDED, *TokenLog.CHANGED):
+            packed[f"long.{layer}.{name}"] = getattr(log, name)[live].contiguous()
+        packed[f"long.{layer}.merged"] = live[: log.merged].sum()
+    return packed
+
+
+def unpack_logs(packed: dict[str, Tensor], dtype: torch.dtype) -> list[TokenLog]:
+    """The inverse of `pack_logs`, tokens and keys in `dtype`. Raises KeyError if a column is absent."""
+    num_layers = sum(name.startswith("long.") and name.endswith(".merged") for name in packed)
+    logs = []
+    for layer in range(num_layers):
+        columns = {name: packed[f"long.{layer}.{name}"] for name in (*TokenLog.APPENDED, *TokenLog.CHANGED)}
+        columns |= {name: columns[name].to(dtype) for name in ("tokens", "keys")}
+        log = TokenLog(**columns)
+        log.merged = int(packed[f"long.{layer}.merged"])
+        logs.append(log)
+    return logs

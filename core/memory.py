@@ -1,0 +1,247 @@
+"""Memory as an object, apart from the weights: θ, Θ, and the sources and ages of every token in them.
+
+Many memories can share one model. A memory knows tensors and receipts, never the network: blocks come in through `add`,
+tokens go out through `search`. State is persistent in the functional sense: nothing a snapshot holds is ever changed,
+so `snapshot`, `undo` and `fork` copy almost nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from .config import MPlusConfig
+from .drops import DROPS, DropPolicy, Pool
+from .log import TokenLog
+from .retriever import RELEVANCE, Keys, Relevance, select
+from .rules import RULE_SETS
+from .sources import INITIAL, Chunk, Receipt, Source, token_source
+from .state import Found, Snapshot, delete_blocks, initial_state, pool_rows
+
+KeyOf = Callable[[int, Tensor], Tensor]
+"""(layer, tokens (m, d)) -> retriever keys (m, r). Called when tokens leave θ."""
+
+
+class Memory:
+    """One latent memory. `seed` fixes every random choice; `undo_levels` is how many ingests `undo` can take back."""
+
+    def __init__(
+        self,
+        config: MPlusConfig,
+        pool: Tensor,
+        logs: list[TokenLog] | None = None,
+        *,
+        seed: int = 0,
+        written: bool = True,
+        drop: DropPolicy | None = None,
+        relevance: Relevance | None = None,
+        undo_levels: int = 1,
+    ):
+        """pool (L, N, d) is the initial θ, `logs` the initial Θ of every layer (empty without). Neither is modified.
+
+        Raises ValueError if the pool's shape is not the configuration's.
+        """
+        self.config = config
+        self.rules = RULE_SETS[config.rules](config)
+        self.drop = drop or DROPS[config.drop]
+        self.relevance = relevance or RELEVANCE[config.relevance]
+        self.undo_levels = undo_levels
+        self.seed = seed
+        self._initial = initial_state(config, pool.detach(), logs, written)
+        self._undo: list[Snapshot] = []
+        self.random = torch.Generator()
+        self.reset()
+
+    # ── going back and forth ──
+    def reset(self) -> None:
+        """Back to the checkpoint's memory (never to zeros) and to the seed; the undo history is forgotten."""
+        self.state = self._initial.fork()
+        self.random.manual_seed(self.seed)
+        self.forget_undo()
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.state.fork(), self.random.get_state())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become what the snapshot was, its random state included. The snapshot stays valid."""
+        if snapshot.state.pool.shape != self.state.pool.shape:
+            raise ValueError(
+                f"The snapshot's θ has shape {tuple(snapshot.state.pool.shape)}, this memory's "
+                f"{tuple(self.state.pool.shape)}; restore it into a memory of the same model."
+            )
+        self.state = snapshot.state.fork()
+        self.random.set_state(snapshot.random)
+
+    def fork(self) -> "Memory":
+        """An independent memory that starts where this one stands and shares the weights and all stored tensors."""
+        twin = object.__new__(Memory)
+        twin.__dict__.update(self.__dict__)
+        twin.random = torch.Generator()
+        twin._undo = list(self._undo)
+        twin.restore(self.snapshot())
+        return twin
+
+    def undo(self) -> None:
+        """Take back the last ingest. Raises ValueError when there is none left to take back."""
+        if not self._undo:
+            raise ValueError("There is nothing to undo: no text has been ingested since the last undo or reset.")
+        self.restore(self._undo.pop())
+
+    def forget_undo(self) -> None:
+        """Give up what `undo` could take back, as after a load or a deletion."""
+        self._undo = []
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of an ingest or nothing: any exception inside the block rolls the memory back."""
+        before = self.snapshot()
+        try:
+            yield
+        except BaseException:
+            self.restore(before)
+            raise
+        self._undo = [*self._undo, before][-self.undo_levels :] if self.undo_levels else []
+
+    # ── writing ──
+    @property
+    def newest(self) -> Tensor | None:
+        """The newest block of θ (L, 1, K, d), what the next chunk is written behind; None before a first write."""
+        return self.state.pool[:, None, -self.config.block_size :] if self.state.written else None
+
+    def open_receipt(self, text: str, spans: list[tuple[int, int]], repeated: int = 1) -> Receipt:
+        """Register a text that is about to be written. `add` then fills in its chunks."""
+        receipt = Receipt(self.state.next_receipt, text, tuple(spans), repeated=repeated)
+        self.state.receipts[receipt.id] = receipt
+        self.state.next_receipt += 1
+        return receipt
+
+    def add(self, block: Tensor, keys_of: KeyOf | None, source: tuple[int, int, int] | None = None) -> None:
+        """Put a block (L, k, d) at the young end of θ; k tokens per layer leave θ for Θ (paper §3.1).
+
+        `keys_of` makes the retriever keys of the tokens that leave; None for MemoryLLM, where they are gone.
+        `source` is (receipt id, first, last + 1 token) of the chunk the block was written from.
+        """
+        state, config = self.state, self.config
+        layers, count, _ = block.shape
+        block = block.detach()
+        number = state.next_block
+        state.next_block += 1
+        if not state.written:
+            self._first_write(block, number)
+            return self._account(source, number, 0, 0.0)
+        state.clock += count
+        dropped = self.drop(Pool(state.pool, self.ages, state.block), count, self.random)
+        kept = torch.ones(state.stamp.shape, dtype=torch.bool).scatter_(1, dropped, False)
+        kept = kept.nonzero()[:, 1].view(layers, -1)
+        evicted = 0.0
+        if keys_of is not None and config.num_retrieved:
+            self._move_to_long_term(dropped, keys_of)
+            evicted = self.rules.settle(state.logs, state.clock)
+        state.pool = torch.cat([pool_rows(state.pool, kept), block.to(state.pool)], dim=1)
+        slots = torch.arange(config.block_size - count, config.block_size)
+        for name, new in (
+            ("stamp", self.rules.stamps(state.clock, count)),
+            ("block", torch.full((count,), number)),
+            ("slot", slots),
+        ):
+            old = getattr(state, name).gather(1, kept)
+            setattr(state, name, torch.cat([old, new.expand(layers, -1)], dim=1))
+        self._account(source, number, dropped.shape[1], evicted)
+
+    def _move_to_long_term(self, dropped: Tensor, keys_of: KeyOf) -> None:
+        state = self.state
+        tokens = pool_rows(state.pool, dropped)
+        born = self.rules.born(state.stamp.gather(1, dropped), state.clock)
+        block, slot = state.block.gather(1, dropped), state.slot.gather(1, dropped)
+        for layer, log in enumerate(state.logs):
+            log.append(
+                tokens=tokens[layer],
+                keys=keys_of(layer, tokens[layer]),
+                born=born[layer],
+                block=block[layer],
+                slot=slot[layer],
+                recall=torch.zeros(len(tokens[layer]), dtype=torch.float64),
+            )
+
+    def _first_write(self, block: Tensor, number: int) -> None:
+        """MemoryLLM before its first write: the block is tiled to fill θ, the remainder with its youngest tokens."""
+        state, size = self.state, self.config.pool_size
+        layers, count, _ = block.shape
+        tiles = torch.arange(count).repeat(size // count)
+        tiles = torch.cat([tiles, torch.arange(count)[count - size % count :]]) if size % count else tiles
+        state.pool = block[:, tiles].to(state.pool)
+        state.block = torch.full((layers, size), number)
+        state.slot = (tiles + self.config.block_size - count).expand(layers, -1)
+        state.written = True
+
+    def _account(self, source: tuple[int, int, int] | None, number: int, dropped: int, evicted: float) -> None:
+        if source is None:
+            return
+        id, start, end = source
+        receipt = self.state.receipts[id]
+        self.state.block_owner[number] = (id, len(receipt.chunks))
+        self.state.receipts[id] = receipt.with_chunk(Chunk(number, start, end), dropped, evicted)
+
+    # ── reading ──
+    @property
+    def ages(self) -> Tensor:
+        """Ages of θ's tokens (L, N) int64, in memory tokens."""
+        return self.rules.ages(self.state.stamp, self.state.clock)
+
+    @property
+    def num_retrieved(self) -> int:
+        """Tokens each layer will retrieve now: K0, or what every layer can supply."""
+        wanted = self.config.num_retrieved
+        if not wanted or not self.state.logs:
+            return 0
+        return min(self.rules.available(log, wanted) for log in self.state.logs)
+
+    def search(self, layer: int, queries: Tensor) -> Found:
+        """The `num_retrieved` most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last."""
+        log, wanted = self.state.logs[layer], self.num_retrieved
+        rows = self.rules.tiles(log, wanted)
+        scores, candidates = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+        if rows is None:
+            scores = self.relevance(queries.detach().to("cpu", log.keys.dtype), Keys(log.keys, log.block)).float()
+            candidates = log.live.nonzero().flatten() if log.num_dead else torch.arange(log.length)
+            scores = scores[candidates]
+            rows = candidates[select(scores, wanted)]
+        ages = self.state.clock - log.born[rows]
+        order = ages.sort(stable=True).indices.flip(0)
+        rows, ages = rows[order], ages[order]
+        return Found(rows, log.tokens[rows], ages, log.block[rows], log.slot[rows], scores, candidates)
+
+    def source(self, block: int, slot: int) -> Source:
+        """The text a token came from, by its block number and slot. Holds in θ, in Θ and for retrieved tokens."""
+        owner = self.state.block_owner.get(block)
+        if owner is None:
+            return INITIAL
+        return token_source(self.state.receipts[owner[0]], owner[1], slot, self.config.block_size)
+
+    @property
+    def receipts(self) -> list[Receipt]:
+        """The texts in this memory, in the order in which they were written."""
+        return list(self.state.receipts.values())
+
+    # ── forgetting on purpose ──
+    def delete(self, receipt: Receipt | int) -> int:
+        """Remove every token of one text from θ and Θ; returns how many, over all layers.
+
+        All other tokens stay as they are and in order; tokens of the checkpoint's initial θ take the free places, at
+        its old end. What later chunks took over by attending to the text cannot be told apart and stays.
+        Raises ValueError if the memory has no such receipt.
+        """
+        id = receipt.id if isinstance(receipt, Receipt) else receipt
+        held = self.state.receipts
+        if id not in held:
+            raise ValueError(f"There is no receipt {id} in this memory; it holds {sorted(held) or 'none'}.")
+        removed = delete_blocks(self.state, [chunk.block for chunk in held[id].chunks], self._initial)
+        del held[id]
+        self.forget_undo()  # an undo would bring the deleted text back
+        return removed
+
+    @property
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes held: "short" is θ's tokens, "long" Θ with keys and columns, of all layers."""
+        return {"short": self.state.pool.nbytes, "long": sum(log.num_bytes for log in self.state.logs)}

@@ -1,0 +1,132 @@
+"""A memory as one safetensors file: θ, Θ, ages, sources, texts and random state, bound to its model by a fingerprint.
+
+A save is atomic: the file is written beside the old one, flushed to the disk, and then takes its name.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .log import TokenLog, pack_logs, unpack_logs
+from .memory import Memory
+from .sources import Chunk, Receipt
+from .state import Snapshot, State
+
+FORMAT = "mplus-memory-1"
+COUNTERS = ("clock", "next_block", "next_receipt", "written")
+COLUMNS = ("pool", "stamp", "block", "slot")
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A short digest of a model's configuration and weights; the same for one checkpoint on any device and dtype.
+
+    Sixteen values of every parameter, rounded to bfloat16, stand for it: hashing 8B weights whole would take a minute.
+    """
+    config = model.config  # type: ignore[attr-defined]
+    digest = hashlib.sha256()
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "block_size", "num_blocks", "retriever_size"):
+        digest.update(f"{name}={getattr(config, name)};".encode())
+    for name, parameter in sorted(model.named_parameters()):
+        flat = parameter.detach().flatten()
+        sample = flat[torch.linspace(0, len(flat) - 1, min(16, len(flat)), device=flat.device).long()]
+        values = sample.to(torch.bfloat16).float().tolist()
+        digest.update(f"{name}{tuple(parameter.shape)}{values};".encode())
+    return digest.hexdigest()[:32]
+
+
+def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
+    """Write `memory` to `path`, atomically. `owner` is the fingerprint of the model it belongs to."""
+    path = Path(path)
+    state = memory.state
+    tensors: dict[str, Tensor] = {name: getattr(state, name).cpu().contiguous() for name in COLUMNS}
+    tensors |= pack_logs(state.logs) | {"random": memory.random.get_state()}
+    meta = {name: getattr(state, name) for name in COUNTERS}
+    meta["receipts"] = [asdict(receipt) for receipt in state.receipts.values()]
+    metadata = {"format": FORMAT, "owner": owner, "state": json.dumps(meta)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, draft, metadata=metadata)
+        _flush(draft)
+        os.replace(draft, path)
+        _flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
+    """Make `memory` what was saved at `path`; its undo history is forgotten. It is unchanged if anything is wrong.
+
+    Raises ValueError for a missing, damaged or foreign file, for another shape, and for values that are not numbers.
+    """
+    path = Path(path)
+    tensors, metadata = _read(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a memory file (format {metadata.get('format')!r}, expected {FORMAT!r}).")
+    if metadata.get("owner") != owner:
+        raise ValueError(
+            f"{path} was saved by another model (fingerprint {metadata.get('owner')}, this model's is {owner}); "
+            "load it with the model that wrote it."
+        )
+    try:
+        state = _state(tensors, json.loads(metadata["state"]), memory.state)
+        snapshot = Snapshot(state, tensors["random"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is incomplete or damaged ({error}); restore it from another copy.") from error
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{path} holds values that are not numbers (in {name}); restore it from another copy.")
+    memory.restore(snapshot)
+    memory.forget_undo()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise ValueError(f"There is no memory file {path}; check the name.")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); it is damaged or no memory file.") from error
+
+
+def _state(tensors: dict[str, Tensor], meta: dict[str, Any], like: State) -> State:
+    columns = {name: tensors[name] for name in COLUMNS}
+    columns["pool"] = columns["pool"].to(like.pool)
+    if columns["pool"].shape != like.pool.shape:
+        raise ValueError(f"its θ has shape {tuple(columns['pool'].shape)}, expected {tuple(like.pool.shape)}")
+    logs: list[TokenLog] = unpack_logs(tensors, like.pool.dtype)
+    if len(logs) != len(like.logs):
+        raise ValueError(f"it holds Θ of {len(logs)} layers, expected {len(like.logs)}")
+    for log in logs:
+        if {len(log.tokens), len(log.keys), len(log.born), len(log.slot), len(log.block)} != {log.length}:
+            raise ValueError("the columns of Θ have different lengths")
+    receipts = {}
+    for entry in meta["receipts"]:
+        entry["chunks"] = tuple(Chunk(**chunk) for chunk in entry["chunks"])
+        entry["spans"] = tuple((start, end) for start, end in entry["spans"])
+        receipts[entry["id"]] = Receipt(**entry)
+    owners = {chunk.block: (id, i) for id, receipt in receipts.items() for i, chunk in enumerate(receipt.chunks)}
+    return State(
+        **columns,
+        logs=logs,
+        receipts=receipts,
+        block_owner=owners,
+        **{name: meta[name] for name in COUNTERS},
+    )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,112 @@
+"""What a memory is made of at one moment, and where it starts."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from .config import MPlusConfig
+from .log import TokenLog
+from .sources import Receipt
+
+
+@dataclass
+class State:
+    """Everything a memory is. Tensors in it are never changed in place, logs only through forks.
+
+    pool (L, N, d) on the model's device; stamp, block, slot (L, N) int64 on the CPU, oldest slot first; a log a layer.
+    clock: memory tokens written so far. written: False only for a MemoryLLM checkpoint before its first write.
+    """
+
+    pool: Tensor
+    stamp: Tensor
+    block: Tensor
+    slot: Tensor
+    logs: list[TokenLog]
+    clock: int = 0
+    next_block: int = 1
+    next_receipt: int = 1
+    written: bool = True
+    receipts: dict[int, Receipt] = field(default_factory=dict)
+    block_owner: dict[int, tuple[int, int]] = field(default_factory=dict)  # block -> (receipt, chunk)
+
+    def fork(self) -> "State":
+        logs = [log.fork() for log in self.logs]
+        return replace(self, logs=logs, receipts=dict(self.receipts), block_owner=dict(self.block_owner))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a memory, to go back to. Opaque; made by `Memory.snapshot`."""
+
+    state: State
+    random: Tensor
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one layer retrieved, oldest first. rows, ages, blocks, slots (R,) int64; tokens (R, d) on the CPU.
+
+    scores (m,) of all live tokens of Θ and candidates (m,) their rows; both empty where nothing had to be scored.
+    """
+
+    rows: Tensor
+    tokens: Tensor
+    ages: Tensor
+    blocks: Tensor
+    slots: Tensor
+    scores: Tensor
+    candidates: Tensor
+
+
+def initial_state(config: MPlusConfig, pool: Tensor, logs: list[TokenLog] | None, written: bool) -> State:
+    """The state of a memory that has read nothing: the checkpoint's pool (L, N, d) and its logs, or empty ones.
+
+    Raises ValueError if the pool's shape is not the configuration's.
+    """
+    expected = (config.num_hidden_layers, config.pool_size, config.hidden_size)
+    if tuple(pool.shape) != expected:
+        raise ValueError(f"The initial pool has shape {tuple(pool.shape)}; the configuration asks for {expected}.")
+    layers, size = pool.shape[:2]
+    place = torch.arange(size).expand(layers, -1)
+    if logs is None:
+        width = (config.hidden_size, config.retriever_size, pool.dtype)
+        logs = [TokenLog.empty(*width) for _ in range(layers)] if config.num_retrieved else []
+    first_free = 1 + -(-size // config.block_size)
+    highest = max([int(log.block.max()) for log in logs if log.length], default=0)
+    # The initial tokens of θ count as written just before the clock started; as released, they have age 0 there.
+    stamp = place - size + 1 if config.rules == "paper" else torch.zeros_like(place)
+    return State(
+        pool=pool,
+        stamp=stamp,
+        block=1 + place // config.block_size,
+        slot=place % config.block_size,
+        logs=[log.fork() for log in logs],
+        next_block=max(first_free, highest + 1),
+        written=written,
+    )
+
+
+def pool_rows(tokens: Tensor, rows: Tensor) -> Tensor:
+    """tokens (L, N, d) at rows (L, m) -> (L, m, d), wherever the tokens live."""
+    return tokens.gather(1, rows.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def delete_blocks(state: State, blocks: list[int], initial: State) -> int:
+    """Remove every token of these blocks from θ and Θ, in place; returns how many, over all layers.
+
+    Survivors keep their values and their order. Tokens of the initial θ take the free places, at the old end.
+    """
+    doomed = torch.tensor(blocks, dtype=torch.int64)
+    removed = sum(log.kill(torch.isin(log.block, doomed)) for log in state.logs)
+    gone = torch.isin(state.block, doomed)
+    order = (~gone).to(torch.int8).sort(dim=1, stable=True).indices
+    replaced = gone.gather(1, order)
+    pool = pool_rows(state.pool, order)
+    state.pool = torch.where(replaced[..., None].to(pool.device), initial.pool, pool)
+    for name in ("stamp", "block", "slot"):
+        survivors = getattr(state, name).gather(1, order)
+        setattr(state, name, torch.where(replaced, getattr(initial, name), survivors))
+    for block in blocks:
+        del state.block_owner[block]
+    return removed + int(gone.sum())
