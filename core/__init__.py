@@ -42,12 +42,14 @@ def load(
     dtype: torch.dtype | None = None,
     *,
     seed: int = 0,
+    form: str = "smaller",
     allow_pickle: bool = False,
     **settings: Any,
 ) -> MPlusReader:
     """A reader on any checkpoint: a shipped name, a folder or a hub name; ours, the authors', or a Llama as fresh base.
 
-    device None is the CPU, dtype None float32. `seed` fixes the memory's random drops. `settings` override fields of
+    device None is the CPU, dtype None float32. `seed` fixes the memory's random drops. `form`: see
+    `new_memory`; "hidden" is needed to export a memory. `settings` override fields of
     `MPlusConfig` (for a fresh base: block_size, num_blocks, …). Raises ValueError that names what is wrong.
     """
     model = load_model(name_or_path, device, dtype, allow_pickle, **settings)
@@ -58,4 +60,4 @@ def load(
         raise ValueError(
             f"There is no tokenizer in {folder} ({error}); add the checkpoint's tokenizer files."
         ) from error
-    return MPlusReader(model, tokenizer, new_memory(model, seed=seed))
+    return MPlusReader(model, tokenizer, new_memory(model, form, seed=seed))

@@ -2,54 +2,167 @@
 
 `LlamaAttention` asks its cache for keys and values, and `LlamaModel` asks it how many positions came before. So a cache
 that opens with memory is all M+ needs: positions, masks and `generate` follow from it, and transformers is not forked.
+
+A prefix comes in segments (bos, retrieved, θ). A segment with a key is unchanged for as long as its key is; a
+`PrefixBuffer` keeps its keys and values between questions, so that an unchanged θ is projected once and never copied.
 """
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel, rotate_half
+from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, rotate_half
 
-Prefix = Callable[[int, Tensor], Tensor]
-"""(layer index, that layer's normed input (B, n, d)) -> the memory tokens (B, P, d) the layer attends to."""
+ROOM = 256
+"""Positions a buffer grows by beyond what is needed, so that decoding does not copy the prefix for every token."""
+
+
+class Segment(NamedTuple):
+    """Part of a prefix. tokens (B or 1, P, d) are hidden states, or, `projected`, the layer's keys and values before
+    RoPE side by side (B or 1, P, 2 · kv heads · head dim). `key` names the content for a buffer; None: always new."""
+
+    tokens: Tensor
+    projected: bool = False
+    key: Hashable = None
+
+
+Prefix = Callable[[int, Tensor], Tensor | Sequence[Segment]]
+"""(layer index, that layer's normed input (B, n, d)) -> the memory the layer attends to: tokens, or segments of it."""
+
+
+class PrefixBuffer:
+    """Keys and values that outlive a question: per layer one preallocated pair (B, heads, capacity, head dim)."""
+
+    def __init__(self) -> None:
+        self.storage: dict[int, tuple[Tensor, Tensor]] = {}
+        self.held: dict[int, list[tuple[int, int, Hashable]]] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(keys.nbytes + values.nbytes for keys, values in self.storage.values())
 
 
 class PrefixLayer(DynamicLayer):
-    """One layer's keys and values. It promises `prefix_length` positions before they exist.
+    """One layer's keys and values. It promises `prefix_length` positions before they exist, and grows without copying.
 
     The mask is made once, before any layer runs. A cache that reported 0 then would get no mask column for the prefix,
     and SDPA would silently cut the keys to the prompt's length.
     """
 
-    def __init__(self, prefix_length: int):
+    def __init__(self, prefix_length: int, storage: tuple[Tensor, Tensor] | None = None):
         super().__init__()
-        self.prefix_length = prefix_length
+        self.prefix_length, self.storage = prefix_length, storage
 
     def get_seq_length(self) -> int:
         return super().get_seq_length() if self.is_initialized else self.prefix_length
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled():  # autograd must see every version, so there new tensors are made
+            return super().update(key_states, value_states, *args, **kwargs)
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        keys, values = self._with_room(key_states, start, end)
+        keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values
+
+    def _with_room(self, like: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """The storage behind `self.keys`, or a larger copy where it is full or beam search has replaced the keys."""
+        if self.storage is not None and self.storage[0].shape[2] >= end and len(self.storage[0]) == len(like):
+            own = not start or cast(Tensor, self.keys).data_ptr() == self.storage[0].data_ptr()
+            if own:
+                return self.storage
+        shape = (like.shape[0], like.shape[1], end + ROOM, like.shape[3])
+        grown = like.new_empty(shape), like.new_empty(shape)
+        if start:
+            grown[0][:, :, :start], grown[1][:, :, :start] = cast(Tensor, self.keys), cast(Tensor, self.values)
+        self.storage = grown
+        return grown
 
 
 class MemoryCache(Cache):
     """A KV cache that opens with memory: each layer lays its prefix down when it first runs. It answers one prompt."""
 
-    def __init__(self, prefix: Prefix, prefix_length: int, model: LlamaModel):
-        super().__init__(layers=[PrefixLayer(prefix_length) for _ in model.layers])
-        self.prefix, self.prefix_length = prefix, prefix_length
+    def __init__(self, prefix: Prefix, prefix_length: int, model: LlamaModel, buffer: PrefixBuffer | None = None):
+        storage = buffer.storage if buffer else {}
+        layers = [PrefixLayer(prefix_length, storage.get(index)) for index in range(len(model.layers))]
+        super().__init__(layers=layers)  # type: ignore[arg-type]
+        self.prefix, self.prefix_length, self.buffer = prefix, prefix_length, buffer
         embeddings = model.embed_tokens.weight
         self.cos, self.sin = model.rotary_emb(embeddings, torch.arange(prefix_length, device=embeddings.device)[None])
 
     def lay_prefix(self, layer: LlamaDecoderLayer, hidden: Tensor) -> None:
-        """Project this layer's memory tokens to keys and values, once. `hidden` (B, n, d) is the layer's raw input."""
+        """Lay this layer's memory down as keys and values, once. `hidden` (B, n, d) is the layer's raw input."""
         attention = layer.self_attn
         slot = cast(PrefixLayer, self.layers[attention.layer_idx])
         if slot.is_initialized:
             return
-        memory = self.prefix(attention.layer_idx, layer.input_layernorm(hidden)).to(hidden.dtype)
-        assert memory.shape[1] == self.prefix_length, "a prefix must be as long as the cache promised"
-        memory = layer.input_layernorm(memory)
-        heads = (*memory.shape[:2], -1, attention.head_dim)
-        keys = attention.k_proj(memory).view(heads).transpose(1, 2)
-        values = attention.v_proj(memory).view(heads).transpose(1, 2)
-        slot.update(keys * self.cos[:, None] + rotate_half(keys) * self.sin[:, None], values)
+        memory = self.prefix(attention.layer_idx, layer.input_layernorm(hidden))
+        segments = [Segment(memory)] if isinstance(memory, Tensor) else memory
+        if self.buffer is not None and not torch.is_grad_enabled() and len(hidden) == 1:
+            return self._lay_in_buffer(self.buffer, segments, layer, slot, hidden)
+        pieces, start = [], 0
+        for segment in segments:
+            pieces.append(
+                [piece.expand(len(hidden), -1, -1, -1) for piece in self._project(segment, layer, start, hidden)]
+            )
+            start += segment.tokens.shape[1]
+        self._check_length(start)
+        slot.update(torch.cat([keys for keys, _ in pieces], dim=2), torch.cat([values for _, values in pieces], dim=2))
+
+    def _lay_in_buffer(self, buffer, segments: Sequence[Segment], layer, slot: PrefixLayer, hidden: Tensor) -> None:
+        index = layer.self_attn.layer_idx
+        start, held = 0, buffer.held.get(index, [])
+        room = self.prefix_length + hidden.shape[1] + ROOM
+        if slot.storage is None or slot.storage[0].shape[2] < room:
+            held, slot.storage = [], None
+        laid = []
+        for number, segment in enumerate(segments):
+            place = (start, segment.tokens.shape[1], segment.key)
+            end = start + place[1]
+            if segment.key is None or number >= len(held) or held[number] != place:
+                keys, values = self._project(segment, layer, start, hidden)
+                if slot.storage is None:
+                    shape = (1, keys.shape[1], room, keys.shape[3])
+                    slot.storage = keys.new_empty(shape), keys.new_empty(shape)
+                slot.storage[0][:, :, start:end], slot.storage[1][:, :, start:end] = keys, values
+            laid.append(place)
+            start = end
+        self._check_length(start)
+        assert slot.storage is not None, "a memory prefix has at least one token"
+        slot.lazy_initialization(*slot.storage)
+        slot.keys, slot.values = slot.storage[0][:, :, :start], slot.storage[1][:, :, :start]
+        buffer.storage[index], buffer.held[index] = slot.storage, laid
+
+    def _project(self, segment: Segment, layer: LlamaDecoderLayer, start: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        tokens, attention = segment.tokens.to(hidden.device, hidden.dtype), layer.self_attn
+        if segment.projected:
+            keys, values = split_heads(tokens, attention)
+        else:
+            keys, values = split_heads(project(tokens, layer), attention)
+        where = slice(start, start + tokens.shape[1])
+        cos, sin = self.cos[:, None, where], self.sin[:, None, where]
+        return keys * cos + rotate_half(keys) * sin, values
+
+    def _check_length(self, length: int) -> None:
+        assert length == self.prefix_length, "a prefix must be as long as the cache promised"
+
+
+def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:
+    """What memory tokens (..., d) contribute in a layer under the active adapter: keys before RoPE and values, joined.
+
+    A memory token only ever acts through these, so storing them instead of the token is exact, and, with grouped-query
+    attention, smaller: (..., 2 · kv heads · head dim).
+    """
+    normed = layer.input_layernorm(tokens)
+    return torch.cat([layer.self_attn.k_proj(normed), layer.self_attn.v_proj(normed)], dim=-1)
+
+
+def split_heads(joined: Tensor, attention: LlamaAttention) -> tuple[Tensor, Tensor]:
+    """The inverse of the joining: (B, P, 2 · kv heads · head dim) -> keys and values (B, kv heads, P, head dim)."""
+    heads = joined.unflatten(-1, (2, -1, attention.head_dim))
+    return heads[:, :, 0].transpose(1, 2), heads[:, :, 1].transpose(1, 2)

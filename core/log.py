@@ -92,6 +92,12 @@ class TokenLog:
         twin._columns = dict(self._columns)
         return twin
 
+    def with_tokens(self, tokens: Tensor) -> "TokenLog":
+        """A log of the same rows that stores these tokens (m, w) instead."""
+        twin = TokenLog(tokens, *(getattr(self, name) for name in ("keys", "born", "block", "slot", "recall")))
+        twin.merged = self.merged
+        return twin
+
     @property
     def num_bytes(self) -> int:
         """Bytes of the rows in use, dead ones included."""

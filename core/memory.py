@@ -1,8 +1,7 @@
 """Memory as an object, apart from the weights: θ, Θ, and the sources and ages of every token in them.
 
-Many memories can share one model. A memory knows tensors and receipts, never the network: blocks come in through `add`,
-tokens go out through `search`. State is persistent in the functional sense: nothing a snapshot holds is ever changed,
-so `snapshot`, `undo` and `fork` copy almost nothing.
+Many memories can share one model. A memory knows tensors and receipts, never the network: blocks come in by `add`,
+tokens go out by `search`. Nothing a snapshot holds is ever changed: `snapshot`, `undo` and `fork` copy almost nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from .log import TokenLog
 from .retriever import RELEVANCE, Keys, Relevance, select
 from .rules import RULE_SETS
 from .sources import INITIAL, Chunk, Receipt, Source, token_source
-from .state import Found, Snapshot, delete_blocks, initial_state, pool_rows
+from .state import Found, Snapshot, Tokens, delete_blocks, initial_state, next_version, pool_rows
 
 KeyOf = Callable[[int, Tensor], Tensor]
 """(layer, tokens (m, d)) -> retriever keys (m, r). Called when tokens leave θ."""
@@ -29,7 +28,7 @@ class Memory:
     def __init__(
         self,
         config: MPlusConfig,
-        pool: Tensor,
+        tokens: Tokens,
         logs: list[TokenLog] | None = None,
         *,
         seed: int = 0,
@@ -38,17 +37,20 @@ class Memory:
         relevance: Relevance | None = None,
         undo_levels: int = 1,
     ):
-        """pool (L, N, d) is the initial θ, `logs` the initial Θ of every layer (empty without). Neither is modified.
+        """`tokens` is the initial θ, `logs` the initial Θ of every layer (empty without). Neither is modified.
 
-        Raises ValueError if the pool's shape is not the configuration's.
+        With `tokens.projected` the memory stores keys and values instead of hidden states, for good.
+
+        Raises ValueError if the shape of θ is not the configuration's.
         """
         self.config = config
+        self.projected = tokens.projected is not None
         self.rules = RULE_SETS[config.rules](config)
         self.drop = drop or DROPS[config.drop]
         self.relevance = relevance or RELEVANCE[config.relevance]
         self.undo_levels = undo_levels
         self.seed = seed
-        self._initial = initial_state(config, pool.detach(), logs, written)
+        self._initial = initial_state(config, tokens, logs, written)
         self._undo: list[Snapshot] = []
         self.random = torch.Generator()
         self.reset()
@@ -64,7 +66,7 @@ class Memory:
         return Snapshot(self.state.fork(), self.random.get_state())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become what the snapshot was, its random state included. The snapshot stays valid."""
+        """Become what the snapshot was, random state included. The snapshot stays valid."""
         if snapshot.state.pool.shape != self.state.pool.shape:
             raise ValueError(
                 f"The snapshot's θ has shape {tuple(snapshot.state.pool.shape)}, this memory's "
@@ -94,7 +96,7 @@ class Memory:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of an ingest or nothing: any exception inside the block rolls the memory back."""
+        """All or nothing: any exception inside the block rolls the memory back."""
         before = self.snapshot()
         try:
             yield
@@ -107,7 +109,7 @@ class Memory:
     @property
     def newest(self) -> Tensor | None:
         """The newest block of θ (L, 1, K, d), what the next chunk is written behind; None before a first write."""
-        return self.state.pool[:, None, -self.config.block_size :] if self.state.written else None
+        return self.state.newest[:, None] if self.state.written else None
 
     def open_receipt(self, text: str, spans: list[tuple[int, int]], repeated: int = 1) -> Receipt:
         """Register a text that is about to be written. `add` then fills in its chunks."""
@@ -116,15 +118,15 @@ class Memory:
         self.state.next_receipt += 1
         return receipt
 
-    def add(self, block: Tensor, keys_of: KeyOf | None, source: tuple[int, int, int] | None = None) -> None:
-        """Put a block (L, k, d) at the young end of θ; k tokens per layer leave θ for Θ (paper §3.1).
+    def add(self, block: Tokens, keys_of: KeyOf | None, source: tuple[int, int, int] | None = None) -> None:
+        """Put a block of k tokens per layer at the young end of θ; as many leave θ for Θ (paper §3.1).
 
         `keys_of` makes the retriever keys of the tokens that leave; None for MemoryLLM, where they are gone.
         `source` is (receipt id, first, last + 1 token) of the chunk the block was written from.
         """
         state, config = self.state, self.config
-        layers, count, _ = block.shape
-        block = block.detach()
+        layers, count, _ = block.stored.shape
+        state.version = next_version()
         number = state.next_block
         state.next_block += 1
         if not state.written:
@@ -138,7 +140,10 @@ class Memory:
         if keys_of is not None and config.num_retrieved:
             self._move_to_long_term(dropped, keys_of)
             evicted = self.rules.settle(state.logs, state.clock)
-        state.pool = torch.cat([pool_rows(state.pool, kept), block.to(state.pool)], dim=1)
+        state.pool = torch.cat([pool_rows(state.pool, kept), block.stored.detach().to(state.pool)], dim=1)
+        if state.keys is not None and block.keys is not None:
+            state.keys = torch.cat([pool_rows(state.keys, kept), block.keys.detach().to(state.keys)], dim=1)
+        state.newest = block.hidden.detach().to(state.newest)
         slots = torch.arange(config.block_size - count, config.block_size)
         for name, new in (
             ("stamp", self.rules.stamps(state.clock, count)),
@@ -154,23 +159,25 @@ class Memory:
         tokens = pool_rows(state.pool, dropped)
         born = self.rules.born(state.stamp.gather(1, dropped), state.clock)
         block, slot = state.block.gather(1, dropped), state.slot.gather(1, dropped)
+        known = None if state.keys is None else pool_rows(state.keys, dropped)
         for layer, log in enumerate(state.logs):
             log.append(
                 tokens=tokens[layer],
-                keys=keys_of(layer, tokens[layer]),
+                keys=keys_of(layer, tokens[layer]) if known is None else known[layer],
                 born=born[layer],
                 block=block[layer],
                 slot=slot[layer],
                 recall=torch.zeros(len(tokens[layer]), dtype=torch.float64),
             )
 
-    def _first_write(self, block: Tensor, number: int) -> None:
+    def _first_write(self, block: Tokens, number: int) -> None:
         """MemoryLLM before its first write: the block is tiled to fill θ, the remainder with its youngest tokens."""
         state, size = self.state, self.config.pool_size
-        layers, count, _ = block.shape
+        layers, count, _ = block.stored.shape
         tiles = torch.arange(count).repeat(size // count)
         tiles = torch.cat([tiles, torch.arange(count)[count - size % count :]]) if size % count else tiles
-        state.pool = block[:, tiles].to(state.pool)
+        state.pool = block.stored[:, tiles].detach().to(state.pool)
+        state.newest = block.hidden[:, tiles[-self.config.block_size :]].detach().to(state.newest)
         state.block = torch.full((layers, size), number)
         state.slot = (tiles + self.config.block_size - count).expand(layers, -1)
         state.written = True
@@ -201,7 +208,7 @@ class Memory:
         """The `num_retrieved` most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last."""
         log, wanted = self.state.logs[layer], self.num_retrieved
         rows = self.rules.tiles(log, wanted)
-        scores, candidates = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+        scores, candidates = torch.zeros(0), torch.zeros(0, dtype=torch.int64)  # where nothing had to be scored
         if rows is None:
             scores = self.relevance(queries.detach().to("cpu", log.keys.dtype), Keys(log.keys, log.block)).float()
             candidates = log.live.nonzero().flatten() if log.num_dead else torch.arange(log.length)
@@ -224,7 +231,6 @@ class Memory:
         """The texts in this memory, in the order in which they were written."""
         return list(self.state.receipts.values())
 
-    # ── forgetting on purpose ──
     def delete(self, receipt: Receipt | int) -> int:
         """Remove every token of one text from θ and Θ; returns how many, over all layers.
 
@@ -232,8 +238,7 @@ class Memory:
         its old end. What later chunks took over by attending to the text cannot be told apart and stays.
         Raises ValueError if the memory has no such receipt.
         """
-        id = receipt.id if isinstance(receipt, Receipt) else receipt
-        held = self.state.receipts
+        id, held = receipt.id if isinstance(receipt, Receipt) else receipt, self.state.receipts
         if id not in held:
             raise ValueError(f"There is no receipt {id} in this memory; it holds {sorted(held) or 'none'}.")
         removed = delete_blocks(self.state, [chunk.block for chunk in held[id].chunks], self._initial)

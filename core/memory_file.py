@@ -18,11 +18,11 @@ from torch import Tensor
 from .log import TokenLog, pack_logs, unpack_logs
 from .memory import Memory
 from .sources import Chunk, Receipt
-from .state import Snapshot, State
+from .state import Snapshot, State, next_version
 
 FORMAT = "mplus-memory-1"
 COUNTERS = ("clock", "next_block", "next_receipt", "written")
-COLUMNS = ("pool", "stamp", "block", "slot")
+COLUMNS = ("pool", "newest", "stamp", "block", "slot")
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -47,6 +47,8 @@ def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
     path = Path(path)
     state = memory.state
     tensors: dict[str, Tensor] = {name: getattr(state, name).cpu().contiguous() for name in COLUMNS}
+    if state.keys is not None:
+        tensors["keys"] = state.keys.cpu().contiguous()
     tensors |= pack_logs(state.logs) | {"random": memory.random.get_state()}
     meta = {name: getattr(state, name) for name in COUNTERS}
     meta["receipts"] = [asdict(receipt) for receipt in state.receipts.values()]
@@ -100,9 +102,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _state(tensors: dict[str, Tensor], meta: dict[str, Any], like: State) -> State:
     columns = {name: tensors[name] for name in COLUMNS}
-    columns["pool"] = columns["pool"].to(like.pool)
-    if columns["pool"].shape != like.pool.shape:
-        raise ValueError(f"its θ has shape {tuple(columns['pool'].shape)}, expected {tuple(like.pool.shape)}")
+    if ("keys" in tensors) != (like.keys is not None) or columns["pool"].shape != like.pool.shape:
+        raise ValueError(
+            f"its θ has shape {tuple(columns['pool'].shape)}, expected {tuple(like.pool.shape)}: another geometry, or "
+            'the other of the two forms, "hidden" and "projected", a memory can be kept in'
+        )
+    columns |= {name: columns[name].to(getattr(like, name)) for name in ("pool", "newest")}
+    keys = tensors["keys"].to(like.keys) if like.keys is not None else None
     logs: list[TokenLog] = unpack_logs(tensors, like.pool.dtype)
     if len(logs) != len(like.logs):
         raise ValueError(f"it holds Θ of {len(logs)} layers, expected {len(like.logs)}")
@@ -117,6 +123,8 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], like: State) -> Sta
     owners = {chunk.block: (id, i) for id, receipt in receipts.items() for i, chunk in enumerate(receipt.chunks)}
     return State(
         **columns,
+        keys=keys,
+        version=next_version(),
         logs=logs,
         receipts=receipts,
         block_owner=owners,

@@ -5,6 +5,7 @@ behind a prefix that a callable supplies layer by layer. `core.memory` holds wha
 the two.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
@@ -15,7 +16,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
 
-from .cache import MemoryCache, Prefix
+from .cache import MemoryCache, Prefix, PrefixBuffer, Segment, project
 from .config import MPlusConfig
 from .log import TokenLog
 from .retriever import Retriever
@@ -108,38 +109,41 @@ class MPlusForCausalLM(LlamaForCausalLM):
             hidden = hidden[:, -length:]
         return torch.stack(blocks)
 
-    def memory_cache(self, prefix: Prefix, num_memory: int) -> MemoryCache:
+    def memory_cache(self, prefix: Prefix, num_memory: int, buffer: PrefixBuffer | None = None) -> MemoryCache:
         """A fresh cache that opens with bos, if the model has one, and the `num_memory` tokens `prefix` supplies."""
 
-        def with_bos(layer: int, normed: Tensor) -> Tensor:
-            memory = prefix(layer, normed).to(normed.dtype)
-            if not self.config.has_bos:
-                return memory
-            return torch.cat([self.memory.bos[layer].expand(len(memory), -1, -1).to(memory.dtype), memory], dim=1)
+        def with_bos(layer: int, normed: Tensor) -> Sequence[Segment]:
+            memory = prefix(layer, normed)
+            segments = [Segment(memory)] if isinstance(memory, Tensor) else list(memory)
+            return [Segment(self.memory.bos[None, layer], key="bos"), *segments] if self.config.has_bos else segments
 
-        return MemoryCache(with_bos, num_memory + int(self.config.has_bos), self.model)
+        return MemoryCache(with_bos, num_memory + int(self.config.has_bos), self.model, buffer)
 
-    def read(self, input_ids: Tensor, prefix: Prefix, num_memory: int, mask: Tensor | None = None, **kwargs: Any):
+    def read(
+        self, input_ids: Tensor, prefix: Prefix, num_memory: int, mask: Tensor | None = None, buffer=None, **kwargs
+    ):
         """One forward pass of prompts (B, n) behind memory; `mask` (B, n) is 0 on left padding."""
-        arguments = self._behind_memory(input_ids, prefix, num_memory, mask)
+        arguments = self._behind_memory(input_ids, prefix, num_memory, mask, buffer)
         if mask is not None:
             past = arguments["past_key_values"].prefix_length
             kwargs["position_ids"] = (past + mask.long().cumsum(-1) - 1).clamp(min=0)
         output: CausalLMOutputWithPast = self(input_ids, **arguments, **kwargs)
         return output
 
-    def generate(self, input_ids, prefix: Prefix | None = None, num_memory: int = 0, attention_mask=None, **kwargs):  # type: ignore[override]
+    def generate(  # type: ignore[override]
+        self, input_ids, prefix: Prefix | None = None, num_memory: int = 0, attention_mask=None, buffer=None, **kwargs
+    ):
         """`GenerationMixin.generate` behind a memory prefix; left-padded batches, beams and streamers all work."""
         if prefix is None:
             return super().generate(input_ids, attention_mask=attention_mask, **kwargs)  # type: ignore[misc]
         if kwargs.get("prefill_chunk_size"):
             raise ValueError("prefill_chunk_size cannot be used with memory: retrieval would see the first piece only.")
-        arguments = self._behind_memory(input_ids, prefix, num_memory, attention_mask)
+        arguments = self._behind_memory(input_ids, prefix, num_memory, attention_mask, buffer)
         return super().generate(input_ids, **arguments, **kwargs)  # type: ignore[misc]
 
-    def _behind_memory(self, input_ids: Tensor, prefix: Prefix, num_memory: int, mask: Tensor | None) -> dict[str, Any]:
+    def _behind_memory(self, input_ids: Tensor, prefix: Prefix, num_memory: int, mask, buffer) -> dict[str, Any]:
         # With a mask of the prompt's own length `generate` would slice the prompt as if the prefix were part of it.
-        cache = self.memory_cache(prefix, num_memory)
+        cache = self.memory_cache(prefix, num_memory, buffer)
         mask = torch.ones_like(input_ids) if mask is None else mask
         return {"past_key_values": cache, "attention_mask": F.pad(mask, (cache.prefix_length, 0), value=1)}
 
@@ -147,6 +151,17 @@ class MPlusForCausalLM(LlamaForCausalLM):
         """Retriever keys f_k(norm(token)) of memory tokens (..., d) of one layer, (..., r). Paper §3.2."""
         block = cast(MPlusDecoderLayer, self.model.layers[layer])
         return block.retriever.key(block.input_layernorm(tokens))
+
+    def memory_projections(self, blocks: Tensor) -> Tensor:
+        """Keys before RoPE and values of memory tokens (L, ..., d), (L, ..., 2 · kv heads · head dim); see `project`.
+
+        Use the read adapter around it: that is what they are read with.
+        """
+        return torch.stack([self.memory_projection(layer, tokens) for layer, tokens in enumerate(blocks)])
+
+    def memory_projection(self, layer: int, tokens: Tensor) -> Tensor:
+        """The same for one layer's tokens (..., d)."""
+        return project(tokens, cast(MPlusDecoderLayer, self.model.layers[layer]))
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""

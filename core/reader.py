@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList, TextStreamer
 
+from .cache import PrefixBuffer
 from .memory import Memory
 from .memory_file import fingerprint, load_memory, save_memory
 from .model import MPlusForCausalLM
@@ -78,6 +79,7 @@ class MPlusReader:
     def __init__(self, model: MPlusForCausalLM, tokenizer: PreTrainedTokenizerBase, memory: Memory | None = None):
         self.model, self.tokenizer = model, tokenizer
         self.memory = memory or new_memory(model)
+        self.buffer = PrefixBuffer()
         self.name = "mplus" if model.config.num_retrieved else "memoryllm"
 
     def ingest(self, text: str, on_chunk: OnChunk | None = None) -> Receipt:
@@ -109,20 +111,21 @@ class MPlusReader:
         Raises ValueError for an empty question and one longer than the window.
         """
         ids = encode_question(question, self.tokenizer, self.model.config)
-        run = lambda prompt, mask, **settings: generate(self.model, [self.memory], prompt, mask, **settings)  # noqa: E731
-        return timed_answer(self, run, [ids], max_new_tokens, on_text, stop, sampling)[0]
+        return timed_answer(self, self._generate, [ids], max_new_tokens, on_text, stop, sampling)[0]
 
     def answer_many(self, questions: Sequence[str], max_new_tokens: int = 32, **sampling: Any) -> list[Answer]:
         """Answer several questions in one left-padded batch; the times are the batch's."""
         prompts = [encode_question(question, self.tokenizer, self.model.config) for question in questions]
-        run = lambda prompt, mask, **settings: generate(self.model, [self.memory], prompt, mask, **settings)  # noqa: E731
-        return timed_answer(self, run, prompts, max_new_tokens, None, None, sampling)
+        return timed_answer(self, self._generate, prompts, max_new_tokens, None, None, sampling)
+
+    def _generate(self, ids: Tensor, mask: Tensor, **settings: Any) -> tuple[Tensor, list[list[Found]]]:
+        return generate(self.model, [self.memory], ids, mask, self.buffer, **settings)
 
     @torch.no_grad()
     def inspect(self, question: str) -> list[LayerView]:
         """Per layer: scores over Θ, the tokens chosen, their ages and sources, and chance. Changes nothing."""
         ids = torch.tensor([encode_question(question, self.tokenizer, self.model.config)], device=self.model.device)
-        _, found = read_logits(self.model, [self.memory], ids)
+        _, found = read_logits(self.model, [self.memory], ids, buffer=self.buffer)
         return [self.view(layer, rows[0]) for layer, rows in enumerate(found) if rows]
 
     def view(self, layer: int, found: Found) -> LayerView:
@@ -156,7 +159,7 @@ class MPlusReader:
 
     @property
     def num_bytes(self) -> dict[str, int]:
-        return {"weights": num_weight_bytes(self.model), **self.memory.num_bytes}
+        return {"weights": num_weight_bytes(self.model), **self.memory.num_bytes, "buffer": self.buffer.num_bytes}
 
 
 def num_weight_bytes(model: torch.nn.Module) -> int:

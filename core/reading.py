@@ -6,15 +6,45 @@ import torch
 from torch import Tensor
 
 from .adapters import READ, WRITE, use_adapter
-from .cache import Prefix
+from .cache import PrefixBuffer, Segment
 from .memory import Memory
 from .model import MPlusForCausalLM
-from .state import Found
+from .state import Found, Tokens
+
+FORMS = ("hidden", "projected", "smaller")
 
 
-def new_memory(model: MPlusForCausalLM, **settings) -> Memory:
-    """A memory in the checkpoint's initial state. Settings are those of `Memory`, for instance `seed=1`."""
-    return Memory(model.config, model.memory.pool, model.initial_long_term, written=model.initially_written, **settings)
+@torch.no_grad()
+def new_memory(model: MPlusForCausalLM, form: str = "hidden", **settings) -> Memory:
+    """A memory in the checkpoint's initial state. Settings are those of `Memory`, for instance `seed=1`.
+
+    form: "hidden" stores memory tokens as they are; "projected" as the keys and values they contribute, which is exact,
+    spares every question the projection and is smaller with grouped-query attention, but cannot be turned back (no
+    export to the authors' layout); "smaller" chooses by bytes. Raises ValueError for another form.
+    """
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}; choose one of {', '.join(FORMS)}.")
+    config = model.config
+    width = 2 * config.num_key_value_heads * config.head_dim  # type: ignore[operator]
+    projected = form == "projected" or (form == "smaller" and width < config.hidden_size)
+    pool: Tensor = model.memory.pool  # type: ignore[assignment]
+    logs = model.initial_long_term
+    if projected and logs is not None:
+        with use_adapter(model, READ):
+            stored = [model.memory_projection(layer, log.tokens.to(pool.device)) for layer, log in enumerate(logs)]
+        logs = [log.with_tokens(tokens) for log, tokens in zip(logs, stored, strict=True)]
+    return Memory(config, _tokens(model, pool, projected), logs, written=model.initially_written, **settings)
+
+
+def _tokens(model: MPlusForCausalLM, hidden: Tensor, projected: bool) -> Tokens:
+    """Memory tokens (L, k, d) in the form they will be stored in."""
+    if not projected:
+        return Tokens(hidden)
+    keys = None
+    if model.config.num_retrieved:
+        keys = torch.stack([model.memory_keys(layer, tokens) for layer, tokens in enumerate(hidden)])
+    with use_adapter(model, READ):
+        return Tokens(hidden, model.memory_projections(hidden), keys)
 
 
 @torch.no_grad()
@@ -37,7 +67,8 @@ def write(
         blocks[:-1] += model.memory.new
     keys_of = model.memory_keys if model.config.num_retrieved else None
     for index, memory in enumerate(memories):
-        memory.add(blocks[:, index], keys_of, sources[index] if sources else None)
+        tokens = _tokens(model, blocks[:, index], memory.projected)
+        memory.add(tokens, keys_of, sources[index] if sources else None)
     return blocks
 
 
@@ -60,41 +91,55 @@ class MemoryPrefix:
         self.num_memory = counts.pop() + pools.pop()
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
-    def __call__(self, layer: int, normed: Tensor) -> Tensor:
-        prompts = len(self.mask)
+    def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
+        prompts, first = len(self.mask), self.memories[0]
         copies = len(normed) // prompts
-        rows = []
-        for index in range(prompts):
-            memory = self.memories[index if len(self.memories) > 1 else 0]
-            pool = memory.state.pool[layer]
-            if memory.num_retrieved:
-                normed_tokens = normed[index * copies][self.mask[index]]
-                found = memory.search(layer, self.model.retriever_queries(layer, normed_tokens))
-                self.found[layer].append(found)
-                pool = torch.cat([found.tokens.to(pool), pool])
-            rows.append(pool)
-        return torch.stack(rows).repeat_interleave(copies, dim=0).to(normed)
+        segments = []
+        if first.num_retrieved:
+            for index, real in enumerate(self.mask):
+                queries = self.model.retriever_queries(layer, normed[index * copies][real])
+                self.found[layer].append(self.memories[index % len(self.memories)].search(layer, queries))
+            tokens = torch.stack([found.tokens for found in self.found[layer]])
+            segments.append(Segment(tokens.repeat_interleave(copies, dim=0), first.projected))
+        if len(self.memories) == 1:
+            return [*segments, Segment(first.state.pool[None, layer], first.projected, first.state.version)]
+        pools = torch.stack([memory.state.pool[layer] for memory in self.memories])
+        return [*segments, Segment(pools.repeat_interleave(copies, dim=0), first.projected)]
 
 
-def read_logits(model: MPlusForCausalLM, memories: Sequence[Memory], input_ids: Tensor, mask: Tensor | None = None):
+def read_logits(
+    model: MPlusForCausalLM,
+    memories: Sequence[Memory],
+    input_ids: Tensor,
+    mask: Tensor | None = None,
+    buffer: PrefixBuffer | None = None,
+):
     """One prefill of prompts (B, n) behind memory with the read adapter: (Llama's output, what each layer found)."""
     real = torch.ones_like(input_ids) if mask is None else mask
     with use_adapter(model, READ):
         if not memories[0].state.written:  # MemoryLLM before its first write is the bare model
             return model(input_ids, attention_mask=mask), []
         prefix = MemoryPrefix(model, memories, real)
-        return model.read(input_ids, prefix, prefix.num_memory, mask), prefix.found
+        return model.read(input_ids, prefix, prefix.num_memory, mask, buffer), prefix.found
 
 
 @torch.no_grad()
 def generate(
-    model: MPlusForCausalLM, memories: Sequence[Memory], input_ids: Tensor, mask: Tensor | None = None, **kwargs
+    model: MPlusForCausalLM,
+    memories: Sequence[Memory],
+    input_ids: Tensor,
+    mask: Tensor | None = None,
+    buffer: PrefixBuffer | None = None,
+    **kwargs,
 ) -> tuple[Tensor, list[list[Found]]]:
-    """`GenerationMixin.generate` behind memory with the read adapter: (ids (B, n + new), what each layer found)."""
+    """`GenerationMixin.generate` behind memory with the read adapter: (ids (B, n + new), what each layer found).
+
+    A `buffer` that is passed again keeps θ's keys and values from one question to the next.
+    """
     real = torch.ones_like(input_ids) if mask is None else mask
     with use_adapter(model, READ):
         if not memories[0].state.written:
             return model.generate(input_ids, attention_mask=real, **kwargs), []
-        prefix: Prefix = MemoryPrefix(model, memories, real)
-        ids = model.generate(input_ids, prefix, prefix.num_memory, attention_mask=real, **kwargs)
+        prefix = MemoryPrefix(model, memories, real)
+        ids = model.generate(input_ids, prefix, prefix.num_memory, attention_mask=real, buffer=buffer, **kwargs)
     return ids, prefix.found

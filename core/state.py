@@ -1,6 +1,8 @@
 """What a memory is made of at one moment, and where it starts."""
 
 from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,15 +12,35 @@ from .log import TokenLog
 from .sources import Receipt
 
 
+class Tokens(NamedTuple):
+    """Memory tokens of all layers, in the form they are stored in.
+
+    hidden (L, k, d): the states themselves. projected (L, k, w): what they contribute as keys and values, if that form
+    is stored (`core.cache.project`), with their retriever keys (L, k, r), which could not be made from it later.
+    """
+
+    hidden: Tensor
+    projected: Tensor | None = None
+    keys: Tensor | None = None
+
+    @property
+    def stored(self) -> Tensor:
+        return self.hidden if self.projected is None else self.projected
+
+
 @dataclass
 class State:
     """Everything a memory is. Tensors in it are never changed in place, logs only through forks.
 
-    pool (L, N, d) on the model's device; stamp, block, slot (L, N) int64 on the CPU, oldest slot first; a log a layer.
+    pool (L, N, w) on the model's device; stamp, block, slot (L, N) int64 on the CPU, oldest slot first; a log a layer.
+    newest (L, K, d): the newest block as hidden states, for the next write. keys (L, N, r): retriever keys of θ, kept
+    only where the pool is projected and they could not be made later. version: changes whenever θ does.
     clock: memory tokens written so far. written: False only for a MemoryLLM checkpoint before its first write.
     """
 
     pool: Tensor
+    newest: Tensor
+    keys: Tensor | None
     stamp: Tensor
     block: Tensor
     slot: Tensor
@@ -26,6 +48,7 @@ class State:
     clock: int = 0
     next_block: int = 1
     next_receipt: int = 1
+    version: int = 0
     written: bool = True
     receipts: dict[int, Receipt] = field(default_factory=dict)
     block_owner: dict[int, tuple[int, int]] = field(default_factory=dict)  # block -> (receipt, chunk)
@@ -59,18 +82,29 @@ class Found:
     candidates: Tensor
 
 
-def initial_state(config: MPlusConfig, pool: Tensor, logs: list[TokenLog] | None, written: bool) -> State:
-    """The state of a memory that has read nothing: the checkpoint's pool (L, N, d) and its logs, or empty ones.
+_versions = count(1)
 
-    Raises ValueError if the pool's shape is not the configuration's.
+
+def next_version() -> int:
+    """A number no other content of θ has in this process; buffers tell by it whether they are still right."""
+    return next(_versions)
+
+
+def initial_state(config: MPlusConfig, tokens: Tokens, logs: list[TokenLog] | None, written: bool) -> State:
+    """The state of a memory that has read nothing: the checkpoint's θ and its logs, or empty ones.
+
+    Raises ValueError if the shape of θ is not the configuration's.
     """
+    pool = tokens.stored.detach()
     expected = (config.num_hidden_layers, config.pool_size, config.hidden_size)
-    if tuple(pool.shape) != expected:
-        raise ValueError(f"The initial pool has shape {tuple(pool.shape)}; the configuration asks for {expected}.")
+    if tuple(tokens.hidden.shape) != expected:
+        raise ValueError(
+            f"The initial pool has shape {tuple(tokens.hidden.shape)}; the configuration asks for {expected}."
+        )
     layers, size = pool.shape[:2]
     place = torch.arange(size).expand(layers, -1)
     if logs is None:
-        width = (config.hidden_size, config.retriever_size, pool.dtype)
+        width = (pool.shape[-1], config.retriever_size, pool.dtype)
         logs = [TokenLog.empty(*width) for _ in range(layers)] if config.num_retrieved else []
     first_free = 1 + -(-size // config.block_size)
     highest = max([int(log.block.max()) for log in logs if log.length], default=0)
@@ -78,6 +112,9 @@ def initial_state(config: MPlusConfig, pool: Tensor, logs: list[TokenLog] | None
     stamp = place - size + 1 if config.rules == "paper" else torch.zeros_like(place)
     return State(
         pool=pool,
+        newest=tokens.hidden[:, -config.block_size :].detach().clone(),
+        keys=None if tokens.keys is None else tokens.keys.detach(),
+        version=next_version(),
         stamp=stamp,
         block=1 + place // config.block_size,
         slot=place % config.block_size,
@@ -104,6 +141,15 @@ def delete_blocks(state: State, blocks: list[int], initial: State) -> int:
     replaced = gone.gather(1, order)
     pool = pool_rows(state.pool, order)
     state.pool = torch.where(replaced[..., None].to(pool.device), initial.pool, pool)
+    if state.keys is not None and initial.keys is not None:
+        keys = pool_rows(state.keys, order)
+        state.keys = torch.where(replaced[..., None].to(keys.device), initial.keys, keys)
+    block_size = state.newest.shape[1]
+    if state.keys is None and state.pool.shape[-1] == state.newest.shape[-1]:
+        state.newest = state.pool[:, -block_size:]
+    elif bool(gone[:, -block_size:].any()):  # what stood before the deleted block is no longer known as hidden states
+        state.newest = initial.newest
+    state.version = next_version()
     for name in ("stamp", "block", "slot"):
         survivors = getattr(state, name).gather(1, order)
         setattr(state, name, torch.where(replaced, getattr(initial, name), survivors))

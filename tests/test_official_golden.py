@@ -20,6 +20,7 @@ from core.drops import Recorded
 from core.log import TokenLog
 from core.memory import Memory
 from core.reading import generate, new_memory, read_logits, write
+from core.state import next_version
 
 GOLDEN = Path(os.environ.get("MPLUS_GOLDEN", Path(__file__).parents[2] / "shared" / "golden"))
 CASES = sorted(path.parent for path in GOLDEN.glob("*/config.json"))
@@ -230,6 +231,7 @@ def injection_pass(model, memory, ids):
 def set_state(memory: Memory, tensors):
     state = memory.state
     state.pool, clock = tensors["memory"], int(tensors["update_step"])
+    state.version = next_version()
     state.stamp, state.clock = tensors["memory_ages"].long(), clock
     logs = []
     for layer in range(len(state.logs)):
