@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .adapters import READ, WRITE, use_adapter
 from .cache import PrefixBuffer, Segment
+from .config import MPlusConfig
 from .memory import Memory
 from .model import MPlusForCausalLM
 from .state import Found, Tokens
@@ -15,8 +16,10 @@ FORMS = ("hidden", "projected", "smaller")
 
 
 @torch.no_grad()
-def new_memory(model: MPlusForCausalLM, form: str = "hidden", **settings) -> Memory:
+def new_memory(model: MPlusForCausalLM, form: str = "hidden", *, long_term: bool = True, **settings) -> Memory:
     """A memory in the checkpoint's initial state. Settings are those of `Memory`, for instance `seed=1`.
+
+    long_term=False leaves Θ out, whatever the checkpoint has: MemoryLLM's memory on the same weights.
 
     form: "hidden" stores memory tokens as they are; "projected" as the keys and values they contribute, which is exact,
     spares every question the projection and is smaller with grouped-query attention, but cannot be turned back (no
@@ -29,6 +32,8 @@ def new_memory(model: MPlusForCausalLM, form: str = "hidden", **settings) -> Mem
     projected = form == "projected" or (form == "smaller" and width < config.hidden_size)
     pool: Tensor = model.memory.pool  # type: ignore[assignment]
     logs = model.initial_long_term
+    if not long_term:
+        config, logs = MPlusConfig(**{**config.to_dict(), "num_retrieved": 0}), None
     if projected and logs is not None:
         with use_adapter(model, READ):
             stored = [model.memory_projection(layer, log.tokens.to(pool.device)) for layer, log in enumerate(logs)]

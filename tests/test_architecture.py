@@ -18,6 +18,8 @@ FLOORS = (
     "model memory",
     "memory_file reading official",
     "reader checkpoint",
+    "context",
+    "snapkv bm25",
     "baselines objectives",
     "train evaluate",
 )
