@@ -1,0 +1,83 @@
+"""The fast paths change nothing: projected memory, a prefix buffer kept between questions, and growing caches."""
+
+import pytest
+import torch
+
+from core.cache import PrefixBuffer
+from core.memory_file import load_memory, save_memory
+from core.reading import generate, new_memory, read_logits, write
+from tests.toys import toy_mplus
+
+LENGTHS = (20, 8, 3)  # longer than a block, as long, shorter
+
+
+def grow(model, memories, writes=12, seed=1):
+    """Write the same random chunks into every memory, yielding a question after each."""
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(writes):
+        ids = torch.randint(0, 200, (1, LENGTHS[step % 3]), generator=generator)
+        for memory in memories:
+            write(model, [memory], ids)
+        yield torch.randint(0, 200, (1, 7), generator=generator)
+
+
+@pytest.mark.parametrize("rules", ["paper", "released"])
+@pytest.mark.parametrize("relevance", ["dot", "mean_sigmoid", "block"])
+@torch.no_grad()
+def test_projected_memory_and_buffers_give_the_logits_of_hidden_states(rules, relevance):
+    model = toy_mplus(rules=rules, relevance=relevance, merge_every=2)
+    hidden, projected = new_memory(model, seed=3), new_memory(model, "projected", seed=3)
+    buffer = PrefixBuffer()
+    for question in grow(model, [hidden, projected]):
+        expected, found = read_logits(model, [hidden], question)
+        for memory, kept in ((projected, None), (projected, buffer), (projected, buffer)):
+            logits, found_too = read_logits(model, [memory], question, buffer=kept)
+            assert (logits.logits - expected.logits).abs().max() < 1e-5
+            assert all(
+                torch.equal(a.rows, b.rows)
+                for x, y in zip(found, found_too, strict=True)
+                for a, b in zip(x, y, strict=True)
+            )
+
+
+@torch.no_grad()
+def test_a_buffer_never_answers_for_another_memory():
+    model = toy_mplus()
+    one, other, buffer = new_memory(model, seed=1), new_memory(model, seed=2), PrefixBuffer()
+    for question in grow(model, [one, other], writes=6):
+        for memory in (one, other, one):
+            kept, _ = read_logits(model, [memory], question, buffer=buffer)
+            fresh, _ = read_logits(model, [memory], question)
+            assert torch.allclose(kept.logits, fresh.logits, atol=1e-5)
+    before = one.snapshot()
+    *_, question = grow(model, [one], writes=3, seed=9)
+    one.restore(before)
+    kept, _ = read_logits(model, [one], question, buffer=buffer)
+    assert torch.allclose(kept.logits, read_logits(model, [one], question)[0].logits, atol=1e-5)
+
+
+def test_greedy_and_beam_answers_are_the_same_with_and_without_a_buffer():
+    model, buffer = toy_mplus(), PrefixBuffer()
+    memory = new_memory(model, "projected")
+    for question in grow(model, [memory], writes=5):
+        for beams in (1, 3):
+            settings = dict(max_new_tokens=300, do_sample=False, num_beams=beams, pad_token_id=257, eos_token_id=None)
+            settings["max_new_tokens"] = 300 if beams == 1 else 12  # 300 outgrows the buffer's spare room
+            fresh, _ = generate(model, [memory], question, **settings)
+            kept, _ = generate(model, [memory], question, buffer=buffer, **settings)
+            assert torch.equal(fresh, kept)
+
+
+def test_a_projected_memory_is_smaller_and_survives_a_file(tmp_path):
+    model = toy_mplus(num_key_value_heads=1)
+    hidden, projected = new_memory(model), new_memory(model, "smaller")
+    questions = list(grow(model, [hidden, projected]))
+    assert projected.projected and projected.num_bytes["short"] == hidden.num_bytes["short"] // 2
+    save_memory(projected, tmp_path / "memory.safetensors", "owner")
+    again = new_memory(model, "projected")
+    load_memory(again, tmp_path / "memory.safetensors", "owner")
+    with torch.no_grad():
+        logits = [read_logits(model, [memory], questions[0])[0].logits for memory in (projected, again)]
+    assert torch.equal(*logits)
+    with pytest.raises(ValueError, match="hidden"):
+        load_memory(hidden, tmp_path / "memory.safetensors", "owner")
