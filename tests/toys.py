@@ -30,7 +30,7 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>")
 
 
-def toy_mplus(seed: int = 0, **settings) -> MPlusForCausalLM:
+def toy_mplus(seed: int = 0, std: float = 0.15, **settings) -> MPlusForCausalLM:
     """Random weights; adapters, bos and new-memory embedding are not zero, so that they matter."""
     torch.manual_seed(seed)
     config = MPlusConfig(**{**SHAPE, **MEMORY, **settings})
@@ -39,9 +39,9 @@ def toy_mplus(seed: int = 0, **settings) -> MPlusForCausalLM:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name or name.startswith("memory."):
-                parameter.normal_(std=0.3)
+                parameter.normal_(std=2 * std)
             elif parameter.dim() == 2:
-                parameter.normal_(std=0.15)
+                parameter.normal_(std=std)
     return model.eval()
 
 

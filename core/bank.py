@@ -1,0 +1,100 @@
+"""Blocks that many memories share: a long text is written once, and every memory that reads it refers to its blocks.
+
+What a write leaves depends on the chunk and on the K newest memory tokens alone, never on the rest of the memory. So
+the block of a chunk is the same in every memory that has read the same text for a while, and need not be made again.
+"""
+
+import torch
+from torch import Tensor
+
+from .adapters import READ, WRITE, use_adapter
+from .model import MPlusForCausalLM
+
+
+class Bank:
+    """Blocks in the order in which they were added, addressed by number. On the CPU.
+
+    tokens (L, capacity, K, w): in the form a memory would store them in ("smaller" in `core.reading.new_memory`).
+    keys (L, capacity, K, r): their retriever keys; empty without a long-term memory.
+    """
+
+    def __init__(self, model: MPlusForCausalLM, capacity: int):
+        config = model.config
+        width = 2 * config.num_key_value_heads * config.head_dim  # type: ignore[operator]
+        self.model, self.projected = model, width < config.hidden_size
+        shape = config.num_hidden_layers, capacity, config.block_size
+        self.tokens = torch.empty(*shape, width if self.projected else config.hidden_size, dtype=model.dtype)
+        self.keys = torch.empty(*shape, config.retriever_size if config.num_retrieved else 0, dtype=model.dtype)
+        self.size = 0
+
+    @torch.no_grad()
+    def add(self, blocks: Tensor) -> Tensor:
+        """Take in blocks (L, B, K, d), as `model.write` returns them; returns their numbers (B,)."""
+        start, end = self.size, self.size + blocks.shape[1]
+        assert end <= self.tokens.shape[1], "the bank was made too small"
+        with use_adapter(self.model, READ):
+            stored = self.model.memory_projections(blocks) if self.projected else blocks
+        self.tokens[:, start:end] = stored.to("cpu")
+        if self.keys.shape[-1]:
+            for layer, block in enumerate(blocks):
+                self.keys[layer, start:end] = self.model.memory_keys(layer, block).to("cpu")
+        self.size = end
+        return torch.arange(start, end)
+
+    def add_initial(self) -> Tensor:
+        """The checkpoint's initial θ, as N / K blocks; returns their numbers."""
+        pool: Tensor = self.model.memory.pool  # type: ignore[assignment]
+        return self.add(pool.unflatten(1, (self.model.config.num_blocks, self.model.config.block_size)))
+
+    @property
+    def num_bytes(self) -> int:
+        return self.tokens.nbytes + self.keys.nbytes
+
+
+def first_newest(model: MPlusForCausalLM, batch: int) -> Tensor:
+    """The newest K tokens of fresh memories (L, B, K, d)."""
+    pool: Tensor = model.memory.pool  # type: ignore[assignment]
+    return pool[:, None, -model.config.block_size :].expand(-1, batch, -1, -1)
+
+
+@torch.no_grad()
+def write_circle(model: MPlusForCausalLM, chunks: Tensor, bank: Bank, lanes: int = 32, lead: int = 8, on_step=None):
+    """Write chunks (T, n) as one endless circle of text into the bank; returns the T blocks' numbers, in order.
+
+    The circle is cut into `lanes` that are written side by side. Each starts `lead` chunks early: by then its blocks
+    are those that one long run would have left (`Bank` on why; tests measure it). on_step: called with (done, steps).
+    """
+    lanes = max(1, min(lanes, len(chunks) // max(1, lead)))
+    length = -(-len(chunks) // lanes)
+    starts = torch.arange(lanes) * length
+    newest = first_newest(model, lanes)
+    numbers = torch.empty(lanes, length, dtype=torch.int64)
+    for step in range(-lead, length):
+        with use_adapter(model, WRITE):
+            newest = model.write(chunks[(starts + step) % len(chunks)].to(model.device), newest)
+        if step >= 0:
+            numbers[:, step] = bank.add(newest)
+        if on_step:
+            on_step(step + lead + 1, length + lead)
+    return numbers.flatten()[: len(chunks)]
+
+
+@torch.no_grad()
+def write_openings(model: MPlusForCausalLM, openings: list[list[list[int]]], bank: Bank) -> tuple[Tensor, Tensor]:
+    """Write each opening, a list of chunks of token ids, into a fresh memory of its own.
+
+    All openings have the same number of chunks. Chunks of equal length are written in one pass.
+    Returns the blocks' numbers (B, chunks) and the newest blocks (L, B, K, d), to go on from.
+    """
+    newest = first_newest(model, len(openings)).clone()
+    numbers = torch.empty(len(openings), len(openings[0]), dtype=torch.int64)
+    for step in range(numbers.shape[1]):
+        lengths: dict[int, list[int]] = {}
+        for row, chunks in enumerate(openings):
+            lengths.setdefault(len(chunks[step]), []).append(row)
+        for rows in lengths.values():
+            ids = torch.tensor([openings[row][step] for row in rows], device=model.device)
+            with use_adapter(model, WRITE):
+                newest[:, rows] = model.write(ids, newest[:, rows])
+            numbers[rows, step] = bank.add(newest[:, rows])
+    return numbers, newest
