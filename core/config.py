@@ -64,6 +64,7 @@ class MPlusConfig(LlamaConfig):
         if self.retriever_size == 0:
             self.retriever_size = max(1, self.hidden_size // 20)
         super().__post_init__(**kwargs)
+        self._check()  # not a `validate_…` method: those come back wrapped in an error that is no ValueError
 
     @property
     def pool_size(self) -> int:
@@ -75,8 +76,7 @@ class MPlusConfig(LlamaConfig):
         """P, the number of memory positions a prompt sits behind once Θ holds K0 tokens."""
         return int(self.has_bos) + self.num_retrieved + self.pool_size
 
-    def validate_architecture(self):
-        super().validate_architecture()
+    def _check(self) -> None:
         one_of = {"rules": RULES, "relevance": RELEVANCES, "drop": DROPS, "retriever_depth": (1, 2)}
         for name, allowed in one_of.items():
             if getattr(self, name) not in allowed:

@@ -74,7 +74,7 @@ def config_from_official(theirs: dict[str, Any], names: set[str]) -> MPlusConfig
         lora_targets=sorted({name.split(".lora_A.")[0].rsplit(".", 1)[1] for name in names if ".lora_A." in name}),
         read_adapter=any(".decoder_adapter." in name for name in names),
         min_chunk=min(16, need("num_tokens")),
-        chunk_size=2 * need("num_tokens"),
+        chunk_size=max(512, 2 * need("num_tokens")),
         rules="released",
         relevance="mean_sigmoid",
     )

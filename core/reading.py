@@ -60,6 +60,9 @@ def write(
     sources: Sequence[tuple[int, int, int]] | None = None,
 ) -> Tensor:
     """Write one chunk (B, n) into each of B independent memories, in one pass. Returns the blocks (L, B, k, d)."""
+    limit = model.config.chunk_size
+    if not 0 < input_ids.shape[1] <= limit:
+        raise ValueError(f"A chunk of {input_ids.shape[1]} tokens cannot be written; chunk_size allows 1 to {limit}.")
     newest = [memory.newest for memory in memories]
     stacked = None if newest[0] is None else torch.cat([block for block in newest if block is not None], dim=1)
     if stacked is not None and stacked.shape[1] != len(memories):

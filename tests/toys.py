@@ -14,8 +14,14 @@ SHAPE = {
     "eos_token_id": 256, "bos_token_id": 256, "pad_token_id": 257,
 }  # fmt: skip
 MEMORY = {
-    "block_size": 8, "num_blocks": 4, "num_retrieved": 16, "max_long_term": 1000, "chunk_size": 16, "min_chunk": 8,
+    "block_size": 8, "num_blocks": 4, "num_retrieved": 16, "max_long_term": 1000, "chunk_size": 24, "min_chunk": 8,
     "prompt_window": 256, "relevance": "block", "retriever_size": 8, "lora_rank": 2,
+}  # fmt: skip
+
+
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 64,
 }  # fmt: skip
 
 
