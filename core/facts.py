@@ -10,6 +10,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .phrasings import draw_pattern
+from .relations import ATTRIBUTES, PLAIN_QUESTIONS, PLAIN_STATEMENTS, RELATIONS, Relation
+from .words import (
+    ADJECTIVES,
+    ANIMALS,
+    CLOSINGS,
+    CODAS,
+    DAYS,
+    FIRST_NAMES,
+    FOODS,
+    KIN,
+    MONTHS,
+    ONSETS,
+    OPENINGS,
+    PLACES,
+    SUBJECTS,
+    THINGS,
+    TITLES,
+    TRADES,
+    VOWELS,
+)
 
 
 @dataclass(frozen=True)
@@ -21,62 +41,6 @@ class Fact:
     answer: str
     subject: str = ""
     relation: str = ""
-
-
-ADJECTIVES = (
-    "red blue green yellow black white grey purple orange pink golden silver wooden iron glass paper leather cotton small "
-    "large tiny huge old new broken heavy light round square narrow wide tall short dark bright dusty shiny cracked faded "
-    "striped painted carved folded empty hollow soft rough smooth sharp crooked rusty copper marble velvet plastic cheap "
-    "antique foreign hidden secret upper lower left right second third northern southern eastern western"
-).split()
-THINGS = (
-    "key lamp table chair box drawer cupboard shelf basket bottle cup plate spoon knife hammer rope ladder bucket broom "
-    "mirror clock watch ring necklace coat hat glove boot scarf umbrella bag suitcase wallet letter book map diary photo "
-    "painting candle matchbox lantern violin flute drum piano guitar trumpet bicycle cart boat ship train car tractor "
-    "wheel engine pump stove oven kettle teapot jar barrel sack crate trunk carpet curtain pillow blanket bed door window "
-    "gate fence bench fountain statue bell anchor compass telescope camera radio computer printer notebook pencil ruler "
-    "stamp coin medal trophy doll kite ball marble puzzle flowerpot vase garden tree stone brick pipe wire chain lock "
-    "ticket passport receipt recipe contract manuscript parcel envelope newspaper dictionary album cabinet desk wardrobe "
-    "stool ladle pan tray jug needle button ribbon saddle whip net hook spade rake axe saw drill shovel wheelbarrow"
-).split()
-PLACES = (
-    "kitchen cellar attic garage barn stable library office bedroom hallway garden courtyard chapel church school mill "
-    "bakery harbour station market museum theatre hospital hotel inn castle tower bridge lighthouse forest orchard meadow "
-    "cave island valley farm workshop laboratory warehouse greenhouse studio gallery archive shed porch balcony pantry"
-).split()
-ANIMALS = (
-    "cat dog horse parrot rabbit goat cow hen duck goose turtle mouse hamster owl fox hedgehog pony donkey sheep pig"
-).split()
-FOODS = (
-    "apples pears plums cherries soup bread cheese honey rice pasta lentils beans mushrooms fish oysters pancakes "
-    "dumplings pie cake chocolate almonds walnuts olives onions carrots potatoes tomatoes cabbage pickles ginger tea "
-    "coffee cocoa lemonade cider porridge noodles curry salad omelette sausages raspberries figs dates"
-).split()
-TRADES = (
-    "baker carpenter doctor nurse teacher farmer sailor tailor painter writer lawyer judge soldier miner smith cook "
-    "gardener engineer pilot librarian musician dentist plumber mason weaver fisherman shepherd clerk banker chemist "
-    "actor singer dancer potter printer glazier butcher grocer barber cobbler watchmaker architect translator surveyor"
-).split()
-SUBJECTS = (
-    "chess history botany geometry drawing music astronomy fencing poetry grammar physics chemistry swimming archery "
-    "singing dancing Latin Greek French German Spanish Russian Arabic Japanese Welsh Danish Finnish Turkish Persian"
-).split()
-FIRST_NAMES = (
-    "Anna Ben Clara David Emma Frank Greta Henry Ilse Jonas Karin Leo Maria Nora Oscar Paula Quentin Rosa Simon Tina Ugo "
-    "Vera Walter Xenia Yusuf Zoe Alice Bruno Celia Dora Edgar Fiona George Hanna Ivan Julia Kurt Lena Martin Nina Otto "
-    "Peter Ruth Sam Tom Ursula Victor Wendy Amir Bella Carlos Diego Elena Farid Gina Hugo Ines Jamal Kenji Lucia Mei "
-    "Nadia Omar Priya Ravi Sofia Tariq Uma Wanda Yuki Zara Lars Sven Astrid Bjorn Ingrid Pavel Olga Milan Petra Janek"
-).split()
-MONTHS = "January February March April May June July August September October November December".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-KIN = (
-    "sister brother uncle aunt cousin neighbour friend colleague teacher doctor boss grandmother grandfather landlord "
-    "nephew niece daughter son roommate dentist"
-).split()
-TITLES = "Mr Mrs Miss Dr Captain Professor Lady Sir Old Judge Sergeant Father".split()
-ONSETS = "b bl br c ch cl d dr f fl g gl gr h j k kl kr l m n p pl pr qu r s sh sk sl st str t th tr v w y z".split()
-VOWELS = "a e i o u ai ea ee ie oa oo ou y".split()
-CODAS = "b ck d f g k l ll m n nd ng nt p r rd rk rn rt s ss st t th x z".split() + [""] * 12
 
 
 class World:
@@ -164,9 +128,20 @@ class World:
             return (self.pick(self.words) if self.words and rare else self.invented()) if rare else self.pick(words)
         return getattr(self, kind)()
 
+    def place_of(self) -> str:
+        """A place that can be locked."""
+        if self.rng.random() < 0.5:
+            return f"the {self.pick(ADJECTIVES)} {self.pick(PLACES)}"
+        return f"{self.name()}'s {self.owned()}"
+
+    def machine(self) -> str:
+        return (
+            f"the {self.invented().capitalize()} {self.owned()}" if self.rng.random() < 0.6 else f"the {self.thing()}"
+        )
+
     # ── facts ──
 
-    def fact(self, subject: str | None = None, relation: "Relation | None" = None, value: str | None = None) -> Fact:
+    def fact(self, subject: str | None = None, relation: Relation | None = None, value: str | None = None) -> Fact:
         """A random fact; any of its three parts can be given (an update keeps subject and relation).
 
         The answer is always a literal part of the statement; a phrasing that would capitalise it is drawn again.
@@ -181,7 +156,7 @@ class World:
         statement, question, answer, subject, relation = draw_pattern(self)
         return Fact(self.dress(statement), question[0].upper() + question[1:], answer, subject, relation)
 
-    def _fact(self, subject: str | None, relation: "Relation | None", value: str | None) -> Fact:
+    def _fact(self, subject: str | None, relation: Relation | None, value: str | None) -> Fact:
         relation = relation or self.rng.choice(RELATIONS if self.rng.random() < 0.6 else ATTRIBUTES)
         subject = subject or getattr(self, relation.subject)()
         value = value or self.value(relation.value)
@@ -200,6 +175,36 @@ class World:
         question = question[0].upper() + question[1:]
         return Fact(statement, question, value, subject, relation_o)
 
+    def plain_fact(self, subject: str | None = None) -> Fact:
+        """A fact in the simplest language there is, to begin learning with; about `subject` if one is given."""
+        relation = self.rng.choice(ATTRIBUTES)
+        subject = subject or getattr(self, relation.subject)()
+        value = self.value(relation.value)
+        while value.lower() in subject.lower():
+            value = self.value(relation.value)
+        thing = relation.name.partition(" ")[2]
+        statement = self.pick(PLAIN_STATEMENTS).format(s=subject, v=value, a=thing)
+        question = self.pick(PLAIN_QUESTIONS).format(s=subject, a=thing)
+        return Fact(_sentence(statement), question, value, subject, relation.name)
+
+    def another(self, fact: Fact) -> Fact:
+        """Something else about the same subject, or any fact where nothing else can be said about it."""
+        relations, names = RELATIONS + ATTRIBUTES, (fact.relation, fact.relation.split()[0])
+        kind = next((relation.subject for relation in relations if relation.name in names), None)
+        others = [relation for relation in relations if relation.subject == kind and relation.name not in names]
+        return self.fact(fact.subject, self.rng.choice(others)) if others else self.fact()
+
+    def contradiction(self) -> tuple[Fact, Fact]:
+        """The same said twice of a subject with two values: an old fact, and the one that replaces it."""
+        while True:
+            relation = self.rng.choice(ATTRIBUTES if self.rng.random() < 0.5 else RELATIONS)
+            if "{o}" in relation.statements[0]:
+                continue
+            old = self.fact(None, relation)
+            new = self.fact(old.subject, relation)
+            if old.answer != new.answer:
+                return old, new
+
     def dress(self, statement: str) -> str:
         """A statement as a sentence: sometimes with an opening or a closing phrase around it."""
         draw = self.rng.random()
@@ -207,131 +212,12 @@ class World:
             statement = f"{self.pick(OPENINGS)} {statement}"
         elif draw < 0.35:
             statement = f"{statement}{self.pick(CLOSINGS)}"
-        return statement[0].upper() + statement[1:] + self.rng.choices((".", "!", ""), (18, 1, 1))[0]
+        return _sentence(statement, self.rng.choices((".", "!", ""), (18, 1, 1))[0])
 
     def facts(self) -> Iterator[Fact]:
         while True:
             yield self.fact()
 
 
-@dataclass(frozen=True)
-class Relation:
-    """A kind of fact: who it is about, what kind of value it takes, and how it is said and asked."""
-
-    name: str
-    subject: str
-    value: str
-    statements: list[str]
-    questions: list[str]
-
-
-OPENINGS = [
-    "By the way,", "I should mention that", "According to the records,", "Remember that", "Please note that", "It is said that",
-    "As everyone knows,", "I heard that", "They told me that", "It turns out that", "Someone wrote that", "Note:",
-    "For the record,", "You should know that", "In fact,", "Yesterday I learned that", "Do not forget:", "Apparently",
-    "The letter says that", "Listen,", "Well,", "To be clear,", "In those days", "As far as I know,", "FYI,",
-]  # fmt: skip
-CLOSINGS = [
-    ", as far as I know", ", or so I was told", ", I believe", ", according to the mayor", ", they say", ", of course",
-    ", in case you need it", ", and that is certain", ", at least for now", ", as you may remember", " these days",
-]  # fmt: skip
-
-
-def _relation(name: str, subject: str, value: str, statements: str, questions: str) -> Relation:
-    split = lambda text: [line.strip() for line in text.strip().split("|")]  # noqa: E731
-    return Relation(name, subject, value, split(statements), split(questions))
-
-
-RELATIONS = [
-    _relation("keeps", "person", "place", "{s} keeps the {o} in the {v} | the {o} of {s} is kept in the {v} | {s} always puts the {o} in the {v} | you will find the {o} of {s} in the {v} | in the {v} {s} keeps the {o}",
-              "Where does {s} keep the {o}? | Where is the {o} of {s} kept? | Where can one find {s}'s {o}? | In which place does {s} keep the {o}?"),
-    _relation("hid", "person", "thing", "{s} hid the {o} under the {v} | the {o} was hidden under the {v} by {s} | under the {v} {s} hid the {o} | {s} has hidden the {o} behind the {v} | {s} keeps a spare {o} under the {v} | {s} keeps his {o} under the {v} | {s} keeps her {o} behind the {v}",
-              "Where did {s} hide the {o}? | Under what did {s} hide the {o}? | Where is the {o} that {s} hid? | Where does {s} keep the {o}? | Where did {s} put the {o}?"),
-    _relation("lives", "person", "town", "{s} lives in {v} | {s} has a house in {v} | the home of {s} is in {v} | {s} moved to {v} | {s} settled down in {v} | {v} is where {s} lives now",
-              "Where does {s} live? | In which town does {s} live? | What town is {s} living in? | Where is the home of {s}?"),
-    _relation("born", "person", "town", "{s} was born in {v} | {v} is the birthplace of {s} | {s} comes from {v} | the birthplace of {s} is {v} | {s} grew up in {v}",
-              "Where was {s} born? | Where does {s} come from? | What is the birthplace of {s}? | Where did {s} grow up?"),
-    _relation("works", "person", "trade", "{s} works as a {v} | {s} is a {v} by trade | {s} earns a living as a {v} | the profession of {s} is {v} | {s} became a {v} | {s} is employed as a {v}",
-              "What does {s} work as? | What is the profession of {s}? | What is {s}'s job? | What does {s} do for a living?"),
-    _relation("married", "person", "name", "{s} is married to {v} | {s} married {v} | the spouse of {s} is {v} | {v} and {s} are married | {s} tied the knot with {v}",
-              "Who is {s} married to? | Whom did {s} marry? | What is the name of {s}'s spouse?"),
-    _relation("pet", "person", "name", "{s} has a cat called {v} | the dog of {s} is named {v} | {s} calls the parrot {v} | {s}'s horse is called {v} | {s} owns a rabbit named {v} | {s} named the puppy {v}",
-              "What is the name of {s}'s pet? | What is {s}'s animal called? | How is the pet of {s} called?"),
-    _relation("meets", "person", "time", "{s} will arrive at {v} | {s} gets up at {v} | the meeting with {s} is at {v} | {s} expects us at {v} | the train of {s} leaves at {v} | at {v} {s} will be there",
-              "At what time is it for {s}? | When will {s} be there? | What time was given for {s}? | When does {s} expect us?"),
-    _relation("birthday", "person", "date", "{s}'s birthday is on {v} | {s} was born on {v} | {s} celebrates on {v} | the birthday of {s} falls on {v}",
-              "When is {s}'s birthday? | On what date was {s} born? | When does {s} celebrate? | What date is the birthday of {s}?"),
-    _relation("loves", "person", "food", "{s} loves {v} | {s}'s favourite food is {v} | {s} likes {v} more than anything | {s} eats {v} every day | nothing tastes better to {s} than {v}",
-              "What does {s} love to eat? | What is {s}'s favourite food? | What food does {s} like most? | What does {s} eat every day?"),
-    _relation("hates", "person", "food", "{s} is allergic to {v} | {s} cannot stand {v} | {s} never eats {v} | {v} makes {s} ill | {s} refuses to eat {v}",
-              "What is {s} allergic to? | What does {s} never eat? | What can {s} not stand? | What food makes {s} ill?"),
-    _relation("studies", "person", "subject", "{s} teaches {v} | {s} studies {v} | {s} is learning {v} | {s} gives lessons in {v} | {s} has taken up {v} | {s} speaks {v}",
-              "What does {s} teach? | What does {s} study? | What is {s} learning? | Which subject has {s} taken up? | What does {s} speak?"),
-    _relation("bought", "person", "thing", "{s} bought a {v} | {s} purchased a {v} at the market | a {v} was bought by {s} | {s} spent all the money on a {v} | {s} came home with a {v}",
-              "What did {s} buy? | What was bought by {s}? | What did {s} spend the money on? | What did {s} come home with?"),
-    _relation("lost", "person", "thing", "{s} lost a {v} | {s} is looking for the {v} | the {v} of {s} is missing | {s} left the {v} on the train | {s} forgot the {v}",
-              "What did {s} lose? | What is {s} looking for? | What is {s} missing? | What did {s} forget?"),
-    _relation("gave", "person", "name", "{s} gave the {o} to {v} | {s} sold the {o} to {v} | {s} lent the {o} to {v} | the {o} of {s} went to {v} | {v} got the {o} from {s} | {v} received the {o} from {s}",
-              "To whom did {s} give the {o}? | Who has the {o} of {s}? | Who got the {o} from {s}? | Who received {s}'s {o}?"),
-    _relation("paid", "person", "number", "{s} paid {v} coins for the {o} | the {o} cost {s} {v} coins | {s} bought the {o} for {v} dollars | for the {o} {s} paid {v} euros",
-              "How much did {s} pay for the {o}? | What did the {o} cost {s}? | For how much did {s} buy the {o}?"),
-    _relation("count", "person", "number", "{s} owns {v} books | {s} has {v} sheep | {s} counted {v} birds | {s} collected {v} stamps | {s} planted {v} trees | {s} has {v} of them",
-              "How many does {s} have? | How many did {s} count? | What number belongs to {s}? | How many were there for {s}?"),
-    _relation("color", "person", "color", "{s} painted the {o} {v} | the {o} of {s} is {v} | {s} has a {v} {o} | {s}'s {o} is {v} | the colour of {s}'s {o} is {v}",
-              "What colour is {s}'s {o}? | What colour is the {o} of {s}? | In which colour did {s} paint the {o}?"),
-    _relation("friend", "person", "person", "{s}'s best friend is {v} | {s} trusts only {v} | {s} works with {v} | {s} shares a room with {v} | the closest friend of {s} is {v} | {s} reports to {v}",
-              "Who is {s}'s best friend? | Whom does {s} trust? | Who does {s} work with? | Who is closest to {s}?"),
-    _relation("met", "person", "place", "{s} met the lawyer in the {v} | {s} was last seen in the {v} | {s} sleeps in the {v} | {s} is waiting in the {v} | {s} spent the night in the {v} | {s} works in the {v}",
-              "Where was {s} seen? | Where is {s}? | Where is {s} waiting? | Where did {s} spend the night? | In which place was {s}?"),
-    _relation("password", "place_of", "code", "the password of {s} is {v} | to enter {s} type {v} | the code for {s} is {v} | {v} opens {s} | the door of {s} opens with {v} | use {v} as the code for {s}",
-              "What is the password of {s}? | What is the code for {s}? | Which code opens {s}? | How do you open {s}?"),
-    _relation("capital", "town", "town", "the capital of {s} is {v} | {s} is governed from {v} | {s} has {v} as its capital | {v} is the capital of {s}",
-              "What is the capital of {s}? | From where is {s} governed? | Which city is the capital of {s}?"),
-    _relation("mayor", "town", "person", "the mayor of {s} is {v} | {v} was elected mayor of {s} | {s} is led by {v} | in {s} {v} is in charge",
-              "Who is the mayor of {s}? | Who leads {s}? | Who was elected in {s}? | Who is in charge in {s}?"),
-    _relation("founded", "town", "year", "{s} was founded in {v} | the town of {s} dates from {v} | in {v} the town of {s} was founded | {s} burned down in {v}",
-              "When was {s} founded? | In which year was {s} founded? | From what year does {s} date? | What year is linked to {s}?"),
-    _relation("people", "town", "number", "{s} has {v} inhabitants | {v} people live in {s} | the population of {s} is {v} | {s} counts {v} houses",
-              "How many people live in {s}? | What is the population of {s}? | How many inhabitants does {s} have?"),
-    _relation("market", "town", "day", "the market of {s} is held on {v} | in {s} the market is on {v} | the ferry to {s} runs on {v} | on {v} there is a market in {s}",
-              "When is the market in {s}? | On which day is the market of {s}? | On what day does it happen in {s}?"),
-    _relation("wrote", "person", "year", "{s} wrote the book in {v} | {s} retired in {v} | {s} arrived in the year {v} | {s} died in {v} | in {v} {s} left the country",
-              "In which year did it happen to {s}? | What year is known for {s}? | When did {s} do it? | In what year was that for {s}?"),
-    _relation("phone", "person", "code", "{s}'s phone number is {v} | you can reach {s} at {v} | call {s} under {v} | the number of {s} is {v} | {s} has the room {v} | {s}'s locker is {v}",
-              "What is {s}'s phone number? | What is the number of {s}? | How can you reach {s}? | Under which number is {s} found?"),
-    _relation("rides", "person", "animal", "{s} rides a {v} | {s} raised a {v} | {s} is afraid of every {v} | {s} dreams of a {v} | {s} keeps a {v} in the garden",
-              "Which animal belongs to {s}? | What does {s} ride? | What animal is it with {s}? | What does {s} keep in the garden?"),
-]  # fmt: skip
-_ATTRIBUTES = {
-    "person": "nickname:name|secret code:code|favourite colour:color|favourite animal:animal|lucky number:number|hometown:town|middle name:name|badge number:code|hobby:subject|home village:town|dream job:trade|best man:person|email name:code|shoe size:number|room number:number|ship:name|favourite place:place|gift:thing|secret wish:thing|nurse:person|lawyer:person|street:town|age:number|seat:code|instrument:thing|team:invented|company:invented|language:subject|favourite drink:food|school:town|address:town|stage name:name|weapon:thing|favourite month:month|day off:day|locker code:code|bank:invented",
-    "town": "river:invented|patron saint:name|famous dish:food|main export:food|zip code:code|oldest building:place|language:invented|newspaper:invented|king:person|festival month:month|main street:invented|emblem:animal|hero:person|highest hill:invented|founder:person",
-    "machine": "serial number:code|inventor:person|colour:color|price:number|weight:number|owner:person|code name:invented|maker:invented|launch year:year|speed:number|storage place:place|captain:person|version:number|reference:code",
-}
-_SAY = "the @ of {s} is {v}|{s}'s @ is {v}|{s} has {v} as @|the @ for {s} is {v}|{v} is the @ of {s}|{v} is {s}'s @|as for {s}, the @ is {v}|{s}: @ {v}|regarding {s}, the @ is {v}|when it comes to {s}, the @ is {v}|{s} chose {v} as @|we know the @ of {s}: {v}|the @ of {s} has become {v}"
-_ASK = "What is the @ of {s}?|What is {s}'s @?|Which @ does {s} have?|Tell me the @ of {s}.|Do you know {s}'s @?|What @ does {s} have?|Can you give me the @ of {s}?|{s}'s @?"
-ATTRIBUTES = [
-    Relation(
-        f"{subject} {name}",
-        subject,
-        kind,
-        [line.replace("@", name) for line in _SAY.split("|")],
-        [line.replace("@", name) for line in _ASK.split("|")],
-    )
-    for subject, listed in _ATTRIBUTES.items()
-    for name, kind in (entry.split(":") for entry in listed.split("|"))
-]
-
-
-def _place_of(self: World) -> str:
-    return (
-        f"the {self.pick(ADJECTIVES)} {self.pick(PLACES)}"
-        if self.rng.random() < 0.5
-        else f"{self.name()}'s {self.owned()}"
-    )
-
-
-def _machine(self: World) -> str:
-    return f"the {self.invented().capitalize()} {self.owned()}" if self.rng.random() < 0.6 else f"the {self.thing()}"
-
-
-World.place_of, World.machine = _place_of, _machine  # type: ignore[attr-defined]
+def _sentence(text: str, end: str = ".") -> str:
+    return text[0].upper() + text[1:] + end

@@ -13,14 +13,15 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log drops facts",
-    "cache adapters retriever rules prompts state curriculum data",
-    "model memory",
-    "memory_file reading official",
+    "config sources log drops words relations packing tokenizer_training",
+    "cache adapters retriever rules prompts state curriculum data phrasings",
+    "model memory facts",
+    "memory_file reading official lessons induction",
     "reader checkpoint bank",
     "context replay",
     "snapkv bm25",
     "baselines objectives",
+    "evaluation",
     "train evaluate",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
