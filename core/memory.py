@@ -37,11 +37,9 @@ class Memory:
         relevance: Relevance | None = None,
         undo_levels: int = 1,
     ):
-        """`tokens` is the initial θ, `logs` the initial Θ of every layer (empty without). Neither is modified.
+        """`tokens` is the initial θ, `logs` the initial Θ of every layer (empty without); neither is modified.
 
-        With `tokens.projected` the memory stores keys and values instead of hidden states, for good.
-
-        Raises ValueError if the shape of θ is not the configuration's.
+        With `tokens.projected` it stores keys and values instead of hidden states. ValueError if θ has another shape.
         """
         self.config = config
         self.projected = tokens.projected is not None
@@ -121,8 +119,8 @@ class Memory:
     def add(self, block: Tokens, keys_of: KeyOf | None, source: tuple[int, int, int] | None = None) -> None:
         """Put a block of k tokens per layer at the young end of θ; as many leave θ for Θ (paper §3.1).
 
-        `keys_of` makes the retriever keys of the tokens that leave; None for MemoryLLM, where they are gone.
-        `source` is (receipt id, first, last + 1 token) of the chunk the block was written from.
+        `keys_of` makes retriever keys of what leaves; None for MemoryLLM, where it is gone. `source` is (receipt id,
+        first token, last token + 1) of the chunk the block was written from.
         """
         state, config = self.state, self.config
         layers, count, _ = block.stored.shape
