@@ -10,6 +10,9 @@ from torch import Tensor
 from .adapters import READ, WRITE, use_adapter
 from .model import MPlusForCausalLM
 
+LANES = 32
+"""Stretches of a circle of text that are written side by side. A circle takes up to so many blocks more than chunks."""
+
 
 class Bank:
     """Blocks in the order in which they were added, addressed by number. On the CPU.
@@ -28,18 +31,25 @@ class Bank:
         self.size = 0
 
     @torch.no_grad()
-    def add(self, blocks: Tensor) -> Tensor:
-        """Take in blocks (L, B, K, d), as `model.write` returns them; returns their numbers (B,)."""
-        start, end = self.size, self.size + blocks.shape[1]
-        assert end <= self.tokens.shape[1], "the bank was made too small"
+    def add(self, blocks: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Take in blocks (L, B, K, d), as `model.write` returns them; returns their numbers (B,).
+
+        They get the next free numbers, or those given, which must have been reserved.
+        """
+        numbers = self.reserve(blocks.shape[1]) if numbers is None else numbers
         with use_adapter(self.model, READ):
             stored = self.model.memory_projections(blocks) if self.projected else blocks
-        self.tokens[:, start:end] = stored.to("cpu")
+        self.tokens[:, numbers] = stored.to("cpu")
         if self.keys.shape[-1]:
             for layer, block in enumerate(blocks):
-                self.keys[layer, start:end] = self.model.memory_keys(layer, block).to("cpu")
-        self.size = end
-        return torch.arange(start, end)
+                self.keys[layer, numbers] = self.model.memory_keys(layer, block).to("cpu")
+        return numbers
+
+    def reserve(self, count: int) -> Tensor:
+        """The next `count` free numbers."""
+        assert self.size + count <= self.tokens.shape[1], "the bank was made too small"
+        self.size += count
+        return torch.arange(self.size - count, self.size)
 
     def add_initial(self) -> Tensor:
         """The checkpoint's initial θ, as N / K blocks; returns their numbers."""
@@ -58,7 +68,7 @@ def first_newest(model: MPlusForCausalLM, batch: int) -> Tensor:
 
 
 @torch.no_grad()
-def write_circle(model: MPlusForCausalLM, chunks: Tensor, bank: Bank, lanes: int = 32, lead: int = 8, on_step=None):
+def write_circle(model: MPlusForCausalLM, chunks: Tensor, bank: Bank, lanes: int = LANES, lead: int = 8, on_step=None):
     """Write chunks (T, n) as one endless circle of text into the bank; returns the T blocks' numbers, in order.
 
     The circle is cut into `lanes` that are written side by side. Each starts `lead` chunks early: by then its blocks
@@ -68,12 +78,12 @@ def write_circle(model: MPlusForCausalLM, chunks: Tensor, bank: Bank, lanes: int
     length = -(-len(chunks) // lanes)
     starts = torch.arange(lanes) * length
     newest = first_newest(model, lanes)
-    numbers = torch.empty(lanes, length, dtype=torch.int64)
+    numbers = bank.reserve(lanes * length).view(lanes, length)  # neighbours in the text are neighbours in the bank
     for step in range(-lead, length):
         with use_adapter(model, WRITE):
             newest = model.write(chunks[(starts + step) % len(chunks)].to(model.device), newest)
         if step >= 0:
-            numbers[:, step] = bank.add(newest)
+            bank.add(newest, numbers[:, step])
         if on_step:
             on_step(step + lead + 1, length + lead)
     return numbers.flatten()[: len(chunks)]

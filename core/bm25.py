@@ -68,9 +68,13 @@ def bm25_index(passages: list[str]) -> bm25s.BM25 | None:
 
 def bm25_rank(index: bm25s.BM25 | None, question: str, num: int) -> list[int]:
     """All `num` passages by number, best first; those without a word in common follow in their order."""
+    return bm25_scores(index, question, num).argsort(descending=True, stable=True).tolist()
+
+
+def bm25_scores(index: bm25s.BM25 | None, question: str, num: int) -> Tensor:
+    """BM25 of all `num` passages (num,); 0 without a word in common."""
     known = [word for word in _words([question])[0] if index and word in index.vocab_dict]
-    scores = torch.as_tensor(index.get_scores(known)) if index and known else torch.zeros(num)
-    return scores.argsort(descending=True, stable=True).tolist()
+    return torch.as_tensor(index.get_scores(known)) if index and known else torch.zeros(num)
 
 
 def _words(texts: list[str]) -> list[list[str]]:

@@ -25,7 +25,7 @@ class Reading:
     """How a memory is read. The default is M+.
 
     retrieve: lay tokens of Θ before the prompt (without: MemoryLLM). guess: retrieve at random.
-    blank: all memory tokens are zero. shuffle: in random order. foreign: another memory of the batch.
+    blank: all memory tokens are zero. shuffle: in random order. foreign: the next memory of the batch.
     """
 
     retrieve: bool = True
@@ -157,7 +157,7 @@ class ReplayPrefix:
         wanted = {replay.num_retrieved(count) if reading.retrieve else 0 for count in writes}
         assert len(wanted) == 1, "prompts of one batch retrieve equally many tokens"
         self.replay, self.writes, self.mask, self.reading, self.seed = replay, writes, mask.bool(), reading, seed
-        self.memories = memories[1:] + memories[:1] if reading.foreign else memories
+        self.memories = [(memory + reading.foreign) % len(replay.blocks) for memory in memories]
         self.num_retrieved = wanted.pop()
         self.num_memory = self.num_retrieved + replay.model.config.pool_size
         self.found: list[list[Tensor]] = [[] for _ in range(replay.model.config.num_hidden_layers)]

@@ -1,0 +1,127 @@
+"""What a run leaves on disk: a journal that survives kill -9, and from it tables and curves."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .metrics import bootstrap
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """Answers as JSON lines, one append each; a run that is started again skips what is there.
+
+    The first line holds the run's settings; a journal of other settings is refused with a ValueError that names them.
+    A last line that was cut short is dropped and answered again.
+    """
+
+    def __init__(self, path: str | os.PathLike, settings: Row, keys: Sequence[str]):
+        self.path, self.keys = Path(path), tuple(keys)
+        self.rows: dict[tuple, Row] = {}
+        settings = json.loads(json.dumps(settings))
+        if self.path.exists() and self.path.stat().st_size:
+            self._load(settings)
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+
+    def _load(self, settings: Row) -> None:
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            os.truncate(self.path, len(whole))
+        lines = [json.loads(line) for line in whole.decode().splitlines()]
+        found = lines[0]["settings"] if lines else settings
+        if not lines:
+            self.path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+        different = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
+        if different:
+            told = ", ".join(f"{name} {found.get(name)!r} there, {settings.get(name)!r} now" for name in different)
+            raise ValueError(
+                f"{self.path} is of a run with other settings ({told}); choose another output or remove it."
+            )
+        for row in lines[1:]:
+            self.rows[self.key(row)] = row
+
+    def key(self, row: Row) -> tuple:
+        return tuple(row[name] for name in self.keys)
+
+    def __contains__(self, key: tuple) -> bool:
+        return key in self.rows
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Append rows that are not there yet, in one write, and see them to the disk."""
+        new = {self.key(row): row for row in rows if self.key(row) not in self.rows}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in new.values()))
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.update(new)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows.values())
+
+
+def summarise(rows: Iterable[Row], by: Sequence[str], score: str = "score", name: str = "accuracy") -> list[Row]:
+    """One line per group: the mean of `score` with its bootstrap band, in the order in which groups first appear."""
+    groups: dict[tuple, list[float]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[field] for field in by), []).append(float(row[score]))
+    lines = []
+    for group, values in groups.items():
+        low, high = bootstrap(values)
+        mean = sum(values) / len(values)
+        lines.append(dict(zip(by, group, strict=True)) | {name: mean, "low": low, "high": high, "n": len(values)})
+    return lines
+
+
+def markdown(lines: Sequence[Row], row: str, column: str, value: str = "accuracy", percent: bool = True) -> str:
+    """A table: one line per `row`, one column per `column`; each cell the mean and its band, in percent."""
+    columns = list(dict.fromkeys(line[column] for line in lines))
+    scale, digits = (100, 1) if percent else (1, 3)
+    table = [f"| {row} | " + " | ".join(str(name) for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in dict.fromkeys(line[row] for line in lines):
+        cells = {line[column]: line for line in lines if line[row] == name}
+        shown = [_cell(cells.get(other), value, scale, digits) for other in columns]
+        table.append(f"| {name} | " + " | ".join(shown) + " |")
+    return "\n".join(table)
+
+
+def _cell(line: Row | None, value: str, scale: int, digits: int) -> str:
+    if line is None:
+        return ""
+    return f"{line[value] * scale:.{digits}f} ({line['low'] * scale:.{digits}f}-{line['high'] * scale:.{digits}f})"
+
+
+def write_json(path: str | os.PathLike, content: Row) -> None:
+    """Write atomically: the old file or the new one, never half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(path.name + ".part")
+    half.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(half, path)
+
+
+def plot_curves(
+    path: str | os.PathLike, lines: Sequence[Row], x: str, value: str, label: str, title: str,
+    extra: Callable[[Any], None] | None = None,
+) -> None:  # fmt: skip
+    """Curves with their bands to a picture (png, svg, pdf by the name's ending); `extra` may draw on the axes."""
+    from matplotlib.figure import Figure  # a second of import, needed only where a picture is asked for
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in dict.fromkeys(line[label] for line in lines):
+        points = sorted((line for line in lines if line[label] == name), key=lambda line: line[x])
+        where = [point[x] for point in points]
+        axes.plot(where, [point[value] for point in points], marker="o", markersize=3, label=name)
+        axes.fill_between(where, [p["low"] for p in points], [p["high"] for p in points], alpha=0.2)
+    if extra:
+        extra(axes)
+    axes.set(xlabel=x, ylabel=value, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,240 @@
+"""Knowledge retention (paper §4.4): a fact is written, then other text up to a distance, then the fact is asked for.
+
+Every item starts from a complete reset, has random drops of its own and, as distractors, a stretch of its own of one
+long text, which goes round when it ends. Items are replayed side by side (`core.replay`): the long text is written
+once, and what follows a fact is written behind that fact for `lead` chunks before the item joins it. `gap` reports how
+far the blocks at the join differ; with `lead` above the distance every block is the item's own. Readers without a
+replay (the text baselines, the released rules) go through `core.evaluation.singly`.
+"""
+
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ..bank import LANES, Bank, write_circle, write_openings
+from ..facts import Fact
+from ..model import MPlusForCausalLM
+from ..prompts import cut, encode_question
+from ..replay import READINGS, Reading, Replay, ReplayPrefix, ask
+from .bm25_recall import PassageRanks
+from .metrics import exact_hit, first_line
+from .records import Journal, Row
+
+REPLAYED = (*READINGS, "question-only")
+KEYS = ("seed", "live", "item", "method", "distance")
+LARGEST_REPLAY = 2**29
+"""Bytes the table of drops of one batch may take; longer distances make smaller batches."""
+
+Progress = Callable[[int], object]
+"""Called with the number of answers just given."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """distances: tokens between fact and question; rounded up to whole chunks. live: facts a memory holds at once, of
+    which `asked` are asked for. lead: chunks of its own each item writes behind its facts. batch: items side by side.
+    """
+
+    distances: tuple[int, ...]
+    methods: tuple[str, ...] = ("mplus", "memoryllm", "random-retriever", "question-only")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    live: int = 1
+    asked: int = 10
+    lead: int = 8
+    batch: int = 32
+    max_new_tokens: int = 16
+
+    def settings(self) -> Row:
+        """What decides the answers, for the journal."""
+        mine = {
+            name: value for name, value in asdict(self).items() if name in ("asked", "lead", "batch", "max_new_tokens")
+        }
+        return mine | {"longest": max(self.distances)}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A memory's beginning: its facts, written one after the other, and which of them are asked for."""
+
+    number: int
+    facts: tuple[Fact, ...]
+    asked: tuple[int, ...]
+
+
+def make_items(facts: Sequence[Fact], plan: Plan, seed: int) -> list[Item]:
+    """One item a fact; with several live facts, memories of `live` neighbours in a shuffled list, `asked` of each."""
+    if plan.live == 1:
+        return [Item(number, (fact,), (0,)) for number, fact in enumerate(facts)]
+    if plan.live > len(facts):
+        raise ValueError(f"{plan.live} live facts are wanted, but there are {len(facts)}; give more facts.")
+    rng, asked = random.Random(seed), min(plan.asked, plan.live)
+    order = rng.sample(range(len(facts)), len(facts))
+    groups = [order[start : start + plan.live] for start in range(0, len(order) - plan.live + 1, plan.live)]
+    return [
+        Item(number, tuple(facts[index] for index in group), tuple(sorted(rng.sample(range(plan.live), asked))))
+        for number, group in enumerate(groups)
+    ]
+
+
+class Retention:
+    """The run of one seed: the text is written once, then batches of items are replayed and asked."""
+
+    def __init__(
+        self, model: MPlusForCausalLM, tokenizer: PreTrainedTokenizerBase, stream: list[int], plan: Plan, seed: int
+    ):
+        self.model, self.tokenizer, self.plan, self.seed = model, tokenizer, plan, seed
+        self.size = model.config.chunk_size if isinstance(model, MPlusForCausalLM) else 512
+        self.steps = {distance: -(-distance // self.size) for distance in plan.distances}
+        phase = random.Random(seed).randrange(self.size)
+        count = max(1, (len(stream) - phase) // self.size)
+        longest = max(self.steps.values())
+        count = min(count, longest + plan.lead + 4096) if longest else count  # no need to write a whole library
+        self.chunks = torch.tensor((stream * (1 + self.size // len(stream)))[phase : phase + count * self.size])
+        self.chunks = self.chunks.view(-1, self.size)
+        self.gap = 0.0
+        self._chunks: dict[str, list[list[int]]] = {}
+
+    def prepare(self, items: Sequence[Item], on_step: Callable[[int, int], None] | None = None) -> None:
+        """Write the circle of text, unless every block will be the items' own."""
+        config, longest = self.model.config, max(self.steps.values())
+        self.longest = longest
+        joins = longest > self.plan.lead
+        own = self.batch_size * (max(map(self._opening_length, items)) + min(self.plan.lead, longest))
+        self.bank = Bank(self.model, config.num_blocks + own + (len(self.chunks) + LANES if joins else 0))
+        self.initial = self.bank.add_initial()
+        self.circle = write_circle(self.model, self.chunks, self.bank, on_step=on_step) if joins else None
+        facts = [fact for item in items for fact in item.facts]
+        self.ranks = PassageRanks(self.tokenizer, self.chunks, facts) if "mplus" in self.plan.methods else None
+
+    def _opening_length(self, item: Item) -> int:
+        return sum(len(self._fact_chunks(fact)) for fact in item.facts)
+
+    def _fact_chunks(self, fact: Fact) -> list[list[int]]:
+        if fact.fact not in self._chunks:
+            with warnings.catch_warnings(action="ignore"):  # short facts are written repeatedly, as in `ingest`
+                pieces = cut(fact.fact, self.tokenizer, self.model.config)
+            self._chunks[fact.fact] = [pieces.ids[start:end] for start, end in pieces.bounds]
+        return self._chunks[fact.fact]
+
+    @property
+    def batch_size(self) -> int:
+        config = self.model.config
+        tokens = config.pool_size + (max(self.steps.values()) + 2 * self.plan.live) * config.block_size
+        return max(1, min(self.plan.batch, LARGEST_REPLAY // (4 * config.num_hidden_layers * tokens)))
+
+    def batches(self, items: Sequence[Item]) -> Iterator[list[Item]]:
+        """Items whose facts take equally many chunks, in batches that do not depend on what has been answered."""
+        groups: dict[int, list[Item]] = {}
+        for item in items:
+            groups.setdefault(self._opening_length(item), []).append(item)
+        for _, group in sorted(groups.items()):
+            yield from (group[start : start + self.batch_size] for start in range(0, len(group), self.batch_size))
+
+    def answer(self, batch: Sequence[Item], journal: Journal, progress: Progress) -> None:
+        """Ask one batch at every distance by every method, unless the journal has all of it."""
+        base = self.bank.size
+        replay, opening, alone = None, self._opening_length(batch[0]), None
+        for distance, step in self.steps.items():
+            for method in self.plan.methods:
+                keys = [
+                    (self.seed, self.plan.live, f"{item.number}.{which}", method, distance)
+                    for item in batch
+                    for which in item.asked
+                ]
+                if all(key in journal for key in keys):
+                    progress(len(keys))
+                    continue
+                replay = replay or self._replay(batch)
+                if method == "question-only":  # the same at every distance
+                    alone = alone or list(self._ask(replay, batch, method, distance, opening, step))
+                    journal.add(row | {"distance": distance} for row in alone)
+                else:
+                    journal.add(self._ask(replay, batch, method, distance, opening, step))
+                progress(len(keys))
+        self.bank.size = base
+
+    def _replay(self, batch: Sequence[Item]) -> Replay:
+        self.offsets = [self.offset(item) for item in batch]
+        lead = min(self.plan.lead, self.longest)
+        follow = (torch.tensor(self.offsets)[:, None] + torch.arange(self.longest)) % len(self.chunks)
+        openings = [
+            [chunk for fact in item.facts for chunk in self._fact_chunks(fact)] + self.chunks[rows[:lead]].tolist()
+            for item, rows in zip(batch, follow, strict=True)
+        ]
+        own, _ = write_openings(self.model, openings, self.bank)
+        numbers = [self.initial.expand(len(batch), -1), own]
+        if self.circle is not None:
+            numbers.append(self.circle[follow[:, lead:]])
+            self._measure_gap(own[:, -1], self.circle[follow[:, lead - 1]])
+        generator = torch.Generator().manual_seed(self._random(batch[0], "drops").randrange(2**62))
+        return Replay(self.model, self.bank, torch.cat(numbers, dim=1), generator)
+
+    def offset(self, item: Item) -> int:
+        """The chunk of text that follows this item's facts."""
+        return self._random(item, "offset").randrange(len(self.chunks))
+
+    def _random(self, item: Item, what: str) -> random.Random:
+        return random.Random(f"{what} {self.seed} {self.plan.live} {item.number}")
+
+    def _measure_gap(self, own: Tensor, shared: Tensor) -> None:
+        first, second = self.bank.tokens[:, own].float(), self.bank.tokens[:, shared].float()
+        self.gap = max(self.gap, float((first - second).norm() / second.norm()))
+
+    def _ask(self, replay: Replay, batch: Sequence[Item], method: str, distance: int, opening: int, step: int):
+        asked = [(place, item, which) for place, item in enumerate(batch) for which in item.asked]
+        for start in range(0, len(asked), self.plan.batch):
+            part = asked[start : start + self.plan.batch]
+            writes = 0 if method == "question-only" else opening + step
+            reading = READINGS.get(method, Reading(retrieve=False))
+            ids, mask = pad([self._prompt(item.facts[which]) for _, item, which in part], self.tokenizer)
+            memories = [place for place, _, _ in part]
+            prefix = ReplayPrefix(replay, memories, [writes] * len(part), mask, reading, self.seed)
+            pad_id = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
+            new = ask(prefix, ids, max_new_tokens=self.plan.max_new_tokens, do_sample=False, pad_token_id=pad_id)
+            texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+            for index, ((place, item, which), text) in enumerate(zip(part, texts, strict=True)):
+                fact, given = item.facts[which], first_line(text)
+                yield {
+                    "seed": self.seed, "live": self.plan.live, "item": f"{item.number}.{which}", "method": method,
+                    "distance": distance, "score": int(exact_hit(given, fact.answer)), "text": given,
+                    "answer": fact.answer, **self._recall(prefix, index, place, item, which, step),
+                }  # fmt: skip
+
+    def _prompt(self, fact: Fact) -> list[int]:
+        return encode_question(fact.question, self.tokenizer, self.model.config)
+
+    def _recall(self, prefix: ReplayPrefix, index: int, place: int, item: Item, which: int, step: int) -> Row:
+        """Per layer, the share of the fact's tokens in Θ that were retrieved (None: none is there); M+ alone."""
+        if not prefix.found[0] or prefix.reading != Reading():
+            return {}
+        config, replay = self.model.config, prefix.replay
+        before = sum(len(self._fact_chunks(fact)) for fact in item.facts[:which])
+        first = config.pool_size + before * config.block_size
+        last = first + len(self._fact_chunks(item.facts[which])) * config.block_size
+        recall: list[float | None] = []
+        sizes = []
+        for layer, found in enumerate(prefix.found):
+            inside = replay.long_term(place, layer, prefix.writes[index])
+            true = int(inside[first:last].sum())
+            hits = int(((found[index] >= first) & (found[index] < last)).sum())
+            recall.append(hits / true if true else None)
+            sizes.append(int(inside.sum()))
+        row: Row = {"recall": recall, "chance": prefix.num_retrieved / max(1, sizes[0])}
+        if self.ranks:
+            passages = config.num_retrieved // config.block_size
+            row["bm25"] = self.ranks.found(item.facts, which, self.offsets[place], step, passages)
+        return row
+
+
+def pad(prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
+    """Left-padded ids and mask (B, n)."""
+    width = max(map(len, prompts))
+    filler = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
+    ids = torch.tensor([[filler] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask

@@ -1,0 +1,63 @@
+"""Retention for any reader, one item after the other, through the protocol alone: `ingest`, `answer`, `reset`.
+
+The slow way: right for the text baselines and for memories that cannot be replayed. Items, distractors and scores are
+those of `core.evaluation.retention`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from ..reader import Reader
+from .metrics import exact_hit, first_line
+from .records import Journal
+from .retention import Item, Plan, Progress
+
+
+def answer_singly(
+    make: Callable[[int], Reader],
+    tokenizer: PreTrainedTokenizerBase,
+    chunks: list[list[int]],
+    offsets: Sequence[int],
+    items: Sequence[Item],
+    plan: Plan,
+    seed: int,
+    method: str,
+    journal: Journal,
+    progress: Progress,
+) -> None:
+    """Ask every item at every distance, unless the journal has it. `make(item seed)` gives a fresh, empty reader.
+
+    chunks: the distractors as token ids; item i reads on from `offsets[i]`, and from the start again at the end.
+    """
+    for item, offset in zip(items, offsets, strict=True):
+        keys = [
+            (seed, plan.live, f"{item.number}.{which}", method, distance)
+            for distance in plan.distances
+            for which in item.asked
+        ]
+        if all(key in journal for key in keys):
+            progress(len(keys))
+            continue
+        reader = make(seed * 1_000_003 + item.number)
+        for fact in item.facts:
+            reader.ingest(fact.fact)
+        read, rows = 0, []
+        for distance in sorted(plan.distances):
+            step = -(-distance // len(chunks[0]))
+            if step > read:
+                following = [token for place in range(read, step) for token in chunks[(offset + place) % len(chunks)]]
+                reader.ingest(str(tokenizer.decode(following)))
+                read = step
+            for which in item.asked:
+                fact = item.facts[which]
+                given = first_line(reader.answer(fact.question, max_new_tokens=plan.max_new_tokens).text)
+                rows.append(
+                    {
+                        "seed": seed, "live": plan.live, "item": f"{item.number}.{which}", "method": method,
+                        "distance": distance, "score": int(exact_hit(given, fact.answer)), "text": given,
+                        "answer": fact.answer,
+                    }
+                )  # fmt: skip
+                progress(1)
+        journal.add(rows)

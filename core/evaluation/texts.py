@@ -1,0 +1,138 @@
+"""Facts, distractors and rows of benchmark files; a malformed row is reported by its line and skipped."""
+
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..facts import Fact, World
+
+GENERATED = "facts:"
+"""Instead of a file name: facts of the fact world, drawn from the seed that follows."""
+
+
+@dataclass
+class Rows:
+    """Rows of a file, and what was wrong with the rows that are not among them ("FILE:LINE: why")."""
+
+    rows: list[dict[str, Any]]
+    problems: list[str] = field(default_factory=list)
+
+
+Check = Callable[[dict[str, Any]], str | None]
+"""What is wrong with a row, or None."""
+
+
+def read_rows(path: str | os.PathLike, fields: dict[str, type | tuple[type, ...]], check: Check | None = None) -> Rows:
+    """Rows of a .jsonl file that hold these fields with these types. Raises ValueError if none is left."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}; name a .jsonl file.")
+    found = Rows([])
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        row, problem = _parse(line, fields)
+        problem = problem or (check(row) if check else None)
+        if problem:
+            found.problems.append(f"{path.name}:{number}: {problem}")
+        else:
+            found.rows.append(row)
+    if not found.rows:
+        told = f"the first problem is {found.problems[0]}" if found.problems else "the file is empty"
+        raise ValueError(f"There is no usable row in {path}; {told}.")
+    return found
+
+
+def _parse(line: str, fields: dict[str, type | tuple[type, ...]]) -> tuple[dict[str, Any], str | None]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        return {}, f"not JSON ({error})"
+    if not isinstance(row, dict):
+        return {}, "not a JSON object"
+    for name, kind in fields.items():
+        if not isinstance(row.get(name), kind):
+            return {}, f"{name!r} is missing or of another type"
+        if isinstance(row[name], str | list) and not row[name]:
+            return {}, f"{name!r} is empty"
+    return row, None
+
+
+def load_facts(source: str, num: int | None) -> tuple[list[Fact], list[str]]:
+    """Facts from a .jsonl of fact, question, answer, or generated ("facts:SEED"); with the problems met.
+
+    Raises ValueError if fewer than `num` are there.
+    """
+    if source.startswith(GENERATED):
+        return list(islice(World(random.Random(_seed(source))).facts(), num or 500)), []
+    found = read_rows(source, {"fact": str, "question": str, "answer": str})
+    facts = [Fact(row["fact"], row["question"], row["answer"]) for row in found.rows]
+    if num and len(facts) < num:
+        raise ValueError(f"{source} holds {len(facts)} facts, {num} are wanted; ask for fewer, or generate: facts:1.")
+    return facts[:num], found.problems
+
+
+def load_stream(source: str, tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> list[int]:
+    """Token ids of distractors: a .txt file, all .txt files of a folder, or generated facts, at least `num_tokens`.
+
+    A file is read whole and may hold fewer; whoever uses it starts over at its end.
+    """
+    if source.startswith(GENERATED):
+        world, ids = World(random.Random(_seed(source))), []
+        while len(ids) < num_tokens:
+            text = " ".join(fact.fact for fact in islice(world.facts(), 1000)) + " "
+            ids += tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+    path = Path(source)
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not files or not all(file.is_file() for file in files):
+        raise ValueError(f"There is no text {source}; name a .txt file, a folder of them, or generated facts: facts:1.")
+    ids = []
+    for file in files:
+        text = file.read_text(encoding="utf-8", errors="replace")
+        ids += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if not ids:
+        raise ValueError(f"The text {source} is empty; name one with words in it.")
+    return ids
+
+
+def _seed(source: str) -> int:
+    seed = source.removeprefix(GENERATED)
+    if not seed.lstrip("-").isdigit():
+        raise ValueError(f"{source!r} has no seed; write for instance {GENERATED}1.")
+    return int(seed)
+
+
+def numbers(text: str) -> list[int]:
+    """ "0,2000,…,160000" (or ...): the numbers, an ellipsis continuing the step before it. ValueError if unreadable."""
+    parts = [part.strip() for part in text.replace("…", "...").split(",")]
+    try:
+        values: list[int] = []
+        for index, part in enumerate(parts):
+            if part != "...":
+                values.append(int(part))
+                continue
+            step, last = values[-1] - values[-2], int(parts[index + 1])
+            values += range(values[-1] + step, last, step)
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{text!r} is no list of numbers; write for instance 0,2000,...,160000.") from error
+    if any(value < 0 for value in values):
+        raise ValueError(f"{text!r} holds a negative number; distances start at 0.")
+    return list(dict.fromkeys(values))
+
+
+def names(text: str, allowed: Sequence[str], what: str) -> list[str]:
+    """A comma-separated choice among `allowed`. ValueError names what is not among them."""
+    chosen = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    wrong = [name for name in chosen if name not in allowed]
+    if wrong or not chosen:
+        told = ", ".join(map(repr, wrong or [text]))
+        raise ValueError(f"{what} {told} is not known; choose among {', '.join(allowed)}.")
+    return chosen

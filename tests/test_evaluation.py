@@ -1,0 +1,205 @@
+"""Evaluation: metrics as published, rows that are wrong are named, and an interrupted run is an uninterrupted one."""
+
+import json
+
+import pytest
+import torch
+
+from core.checkpoint import save_model
+from core.evaluate import main
+from core.evaluation import metrics
+from core.evaluation.records import Journal, markdown, summarise
+from core.evaluation.texts import load_facts, load_stream, names, numbers, read_rows
+from tests.toys import toy_llama, toy_mplus, toy_tokenizer
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "expected"),
+    [
+        ("The Eiffel Tower!", ["eiffel tower"], 1.0),  # case, article and punctuation do not count
+        ("a b c", ["b c d"], 2 * (2 / 2) * (2 / 3) / (2 / 2 + 2 / 3)),  # "a" is an article: words b c against b c d
+        ("cat cat", ["cat"], 2 * 1 * 0.5 / 1.5),  # multiplicity counts
+        ("dog", ["cat", "dog"], 1.0),  # the best answer counts
+        ("theatre", ["atre"], 0.0),  # an article inside a word stays
+        ("", ["cat"], 0.0),
+        ("well-known", ["wellknown"], 1.0),  # punctuation is deleted, not replaced by a space
+    ],
+)
+def test_qa_f1_is_longbenchs(text, answers, expected):
+    assert metrics.qa_f1(text, answers) == pytest.approx(expected)
+
+
+def test_the_other_metrics_are_their_benchmarks():
+    assert metrics.exact_hit("in the Barn.", "Barn") and not metrics.exact_hit("in the barn", "Barn")
+    assert metrics.match_all("ab CD", ["cd", "xy"]) == 0.5
+    assert metrics.match_any("ab CD", ["cd", "xy"]) == 1.0
+    assert metrics.contains_all("Ann left; Bob stayed", ["ann", "bob"]) == 1.0
+    assert metrics.contains_all("Ann left", ["ann", "bob"]) == 0.0
+    assert metrics.exact_match("the Cat.", ["cat"]) == 1.0
+    assert metrics.first_line("\n Barn \nQuestion: x") == "Barn"
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "question", "expected"),
+    [
+        ("The answer is kitchen.", "kitchen", "Where is Mary?", 1),
+        ("kitchen or garden", "kitchen", "Where is Mary?", 0),  # two labels
+        ("Mary went from the garden to the kitchen", "kitchen", "Where was Mary before the garden?", 1),
+        ("bathroom. kitchen", "kitchen", "Where is Mary?", 0),  # the first sentence counts
+        ("apple and milk", "apple,milk", "What does Mary carry?", 1),
+        ("apple", "apple,milk", "What does Mary carry?", 0),
+    ],
+)
+def test_babilongs_label_match(text, target, question, expected):
+    labels = ["kitchen", "garden", "bathroom", "apple", "milk"]
+    assert metrics.label_match(text, target, question, labels) == expected
+
+
+def test_bootstrap_bands_hold_the_mean_and_shrink_with_more_items():
+    few, many = metrics.bootstrap([0, 1] * 10), metrics.bootstrap([0, 1] * 500)
+    assert few[0] < many[0] < 0.5 < many[1] < few[1]
+    assert metrics.bootstrap([1, 1, 1]) == (1.0, 1.0) and metrics.bootstrap([]) == (0.0, 0.0)
+    assert many[1] - many[0] == pytest.approx(2 * 1.96 * 0.5 / 1000**0.5, rel=0.15)
+
+
+def test_a_journal_forgets_half_a_line_and_refuses_other_settings(tmp_path):
+    path = tmp_path / "run" / "answers.jsonl"
+    journal = Journal(path, {"model": "a"}, ("item",))
+    journal.add([{"item": 1, "score": 1}, {"item": 1, "score": 0}, {"item": 2, "score": 0}])
+    with path.open("a") as file:
+        file.write('{"item": 3, "sco')
+    again = Journal(path, {"model": "a"}, ("item",))
+    assert [row["item"] for row in again] == [1, 2] and (2,) in again and (3,) not in again
+    again.add([{"item": 3, "score": 1}])
+    assert len(list(Journal(path, {"model": "a"}, ("item",)))) == 3
+    with pytest.raises(ValueError, match="model 'a' there, 'b' now"):
+        Journal(path, {"model": "b"}, ("item",))
+
+
+def test_tables_hold_means_with_bands():
+    rows = [{"method": "m", "distance": 0, "score": score} for score in (1, 1, 0, 1)]
+    (line,) = summarise(rows, ("method", "distance"))
+    assert line["accuracy"] == 0.75 and line["n"] == 4 and line["low"] < 0.75 < line["high"]
+    assert "| m | 75.0 (" in markdown([line], "method", "distance")
+
+
+def test_malformed_rows_are_named_by_line(tmp_path):
+    path = tmp_path / "facts.jsonl"
+    good = {"fact": "A is b.", "question": "What is A?", "answer": "b"}
+    lines = [json.dumps(good), "{broken", json.dumps({"fact": "x"}), "[1]", "", json.dumps(good | {"answer": ""})]
+    path.write_text("\n".join(lines))
+    facts, problems = load_facts(str(path), None)
+    assert len(facts) == 1 and facts[0].answer == "b"
+    assert [problem.split(":")[1] for problem in problems] == ["2", "3", "4", "6"]
+    assert "'question' is missing" in problems[1] and "'answer' is empty" in problems[3]
+    with pytest.raises(ValueError, match="holds 1 facts, 5 are wanted"):
+        load_facts(str(path), 5)
+    path.write_text("nothing\n")
+    with pytest.raises(ValueError, match="no usable row"):
+        read_rows(path, {"fact": str})
+    with pytest.raises(ValueError, match="no file"):
+        read_rows(tmp_path / "absent.jsonl", {})
+
+
+def test_options_are_read_and_refused_clearly(tmp_path):
+    assert numbers("0,10,...,30") == [0, 10, 20, 30] and numbers("0,2000,…,6000") == [0, 2000, 4000, 6000]
+    for wrong in ("0,x", "...", "5,...,9", "-1"):
+        with pytest.raises(ValueError, match=r"numbers|negative"):
+            numbers(wrong)
+    assert names("b, a", ("a", "b"), "method") == ["b", "a"]
+    with pytest.raises(ValueError, match="method 'c' is not known"):
+        names("a,c", ("a", "b"), "method")
+    tokenizer = toy_tokenizer()
+    assert len(load_stream("facts:3", tokenizer, 500)) >= 500
+    assert load_stream("facts:3", tokenizer, 500) == load_stream("facts:3", tokenizer, 500)
+    for wrong in ("facts:x", str(tmp_path / "absent.txt")):
+        with pytest.raises(ValueError):
+            load_stream(wrong, tokenizer, 10)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Folders of a tiny M+ and a tiny Llama, and a text of distractors."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    save_model(toy_mplus(), root / "mplus")
+    toy_llama().save_pretrained(root / "llama")
+    for name in ("mplus", "llama"):
+        toy_tokenizer().save_pretrained(root / name)
+    (root / "text.txt").write_text("It was a fine day and nobody had anything better to do than to walk. " * 20)
+    return root
+
+
+def retention(root, out, *more: str, model: str = "mplus") -> int:
+    arguments = ["retention", "--model", str(root / model), "--facts", "facts:1", "--num-facts", "5",
+                 "--distractors", str(root / "text.txt"), "--distances", "0,40,400", "--seeds", "0,1", "--batch", "2",
+                 "--lead", "2", "--max-new-tokens", "3", "--json", str(out)]  # fmt: skip
+    return main([*arguments, *more])
+
+
+METHODS = "mplus,memoryllm,random-retriever,question-only,zeroed,scrambled,foreign,full,window,snapkv,bm25"
+
+
+def test_retention_runs_every_method_and_repeats_itself(checkpoints, tmp_path, capsys):
+    assert retention(checkpoints, tmp_path / "a.json", "--methods", METHODS, "--plot", str(tmp_path / "a.png")) == 0
+    table = capsys.readouterr().out
+    assert "| method | 0 | 40 | 400 |" in table and "| bm25 |" in table
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert len(content["rows"]) == 11 * 3
+    assert {row["n"] for row in content["rows"]} == {10}
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    far = content["retrieval"][-1]
+    assert far["distance"] == 400 and len(far["recall"]) == 2 and far["chance"] < 0.11 and 0 <= far["bm25"] <= 1
+    assert retention(checkpoints, tmp_path / "b.json", "--methods", METHODS) == 0
+    assert json.loads((tmp_path / "b.json").read_text())["rows"] == content["rows"]
+    assert answers(tmp_path / "a.jsonl") == answers(tmp_path / "b.jsonl")
+
+
+def answers(path) -> list[str]:
+    return sorted(path.read_text().splitlines()[1:])
+
+
+def test_a_run_interrupted_five_times_is_an_uninterrupted_one(checkpoints, tmp_path, monkeypatch):
+    methods = ("--methods", "mplus,question-only,bm25")
+    assert retention(checkpoints, tmp_path / "whole.json", *methods) == 0
+    add, calls = Journal.add, [0]
+
+    def interrupted(self, rows):
+        calls[0] += 1
+        if calls[0] % 3 == 0:
+            raise KeyboardInterrupt
+        add(self, rows)
+
+    monkeypatch.setattr(Journal, "add", interrupted)
+    for _ in range(5):
+        assert retention(checkpoints, tmp_path / "pieces.json", *methods) == 130
+        with (tmp_path / "pieces.jsonl").open("a") as file:
+            file.write('{"seed": 0, "it')
+    monkeypatch.setattr(Journal, "add", add)
+    assert retention(checkpoints, tmp_path / "pieces.json", *methods) == 0
+    whole, pieces = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "pieces"))
+    assert whole["rows"] == pieces["rows"] and whole["retrieval"] == pieces["retrieval"]
+    assert answers(tmp_path / "whole.jsonl") == answers(tmp_path / "pieces.jsonl")
+
+
+def test_with_a_lead_beyond_the_distance_nothing_is_shared(checkpoints, tmp_path):
+    assert retention(checkpoints, tmp_path / "own.json", "--lead", "100") == 0
+    content = json.loads((tmp_path / "own.json").read_text())
+    assert "gap" not in content and len(content["rows"]) == 12
+    assert retention(checkpoints, tmp_path / "shared.json") == 0
+    assert json.loads((tmp_path / "shared.json").read_text())["gap"] > 0
+
+
+def test_several_live_facts_share_a_memory(checkpoints, tmp_path):
+    assert retention(checkpoints, tmp_path / "live.json", "--live", "1,2,5", "--methods", "mplus", "--asked", "3") == 0
+    rows = json.loads((tmp_path / "live.json").read_text())["rows"]
+    assert {(row["live"], row["n"]) for row in rows} == {(1, 10), (2, 8), (5, 6)}
+
+
+def test_a_plain_llama_runs_the_text_baselines_and_names_what_it_cannot(checkpoints, tmp_path, capsys):
+    assert retention(checkpoints, tmp_path / "x.json", "--methods", "full,question-only", model="llama") == 0
+    assert retention(checkpoints, tmp_path / "y.json", "--methods", "mplus", model="llama") == 2
+    assert "needs an M+ or MemoryLLM checkpoint" in capsys.readouterr().err
+    assert retention(checkpoints, tmp_path / "z.json", "--methods", "scrambled", model="llama") == 2
+    assert retention(checkpoints, tmp_path / "z.json", "--lead", "0") == 2
