@@ -18,6 +18,8 @@ class TokenLog:
     change in place, are small and copied by each fork when it needs to.
     """
 
+    SLACK = 8  # dead rows are kept until they are more than one in so many
+
     APPENDED = ("tokens", "keys", "born", "slot")
     CHANGED = ("block", "recall")
 
@@ -27,6 +29,8 @@ class TokenLog:
         self.length = self.merged = len(tokens)
         self._tip = [self.length]  # shared by forks: rows in use in the shared buffers
         self.num_dead = int((self.block == DEAD).sum())
+        self._own_block = False  # whether `block` may be changed where it stands
+        self._queue: tuple[Tensor, int, int] | None = None  # rows to evict next; see `_oldest`
 
     @classmethod
     def empty(cls, d: int, r: int, dtype: torch.dtype) -> "TokenLog":
@@ -53,8 +57,10 @@ class TokenLog:
         end = self.length + count
         own_tip = self._tip[0] == self.length  # nobody else has written behind our last row
         if not own_tip or end > len(self._columns["tokens"]):
-            self._columns = {name: _grown(column[: self.length], 2 * end) for name, column in self._columns.items()}
-            self._tip = [self.length]
+            self._columns = {
+                name: _grown(column[: self.length], end + end // 4) for name, column in self._columns.items()
+            }
+            self._tip, self._own_block = [self.length], True
         for name, new in rows.items():
             self._columns[name][self.length : end] = new.detach().to("cpu", self._columns[name].dtype)
         self.length = self._tip[0] = end
@@ -66,16 +72,45 @@ class TokenLog:
             self._columns[name] = _grown(column, len(self._columns["tokens"]))
 
     def kill(self, rows: Tensor) -> int:
-        """Remove rows, given by index or mask. Returns how many were alive. Compacts once half the rows are dead."""
-        block = self.block.clone()
-        block[rows] = DEAD
-        killed = int((block == DEAD).sum()) - self.num_dead
-        if killed:
-            self.set(block=block)
-            self.num_dead += killed
-        if self.num_dead > self.length // 2:
+        """Remove rows, given by index without repeats or by mask. Returns how many were alive; may compact."""
+        rows = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
+        rows = rows[self.block[rows] != DEAD]
+        if len(rows):
+            if not self._own_block:
+                self.set(block=self.block)
+                self._own_block = True
+            self.block[rows] = DEAD
+            self.num_dead += len(rows)
+        if self.num_dead * self.SLACK > self.length:
             self.compact()
-        return killed
+        return len(rows)
+
+    def evict(self, count: int) -> int:
+        """Remove the `count` oldest rows; of equally old ones the earlier. Returns how many there were to remove."""
+        rows = self._oldest(min(count, len(self)))
+        return self.kill(rows)
+
+    def _oldest(self, count: int) -> Tensor:
+        """The `count` oldest rows, taken from a queue: searching all rows at every write would cost as much as Θ is
+        large. The queue holds every row not younger than `bound` among the first `seen`, oldest first."""
+        if self._queue is not None:
+            queue, bound, seen = self._queue
+            late = seen + (self.born[seen:] <= bound).nonzero().flatten()  # entered since, and old enough
+            if len(late):
+                queue = torch.cat([queue, late])
+                queue = queue[self.born[queue].sort(stable=True).indices]
+            if bool((self.block[queue[:count]] == DEAD).any()):
+                queue = queue[self.block[queue] != DEAD]
+            if len(queue) >= count:
+                self._queue = queue[count:], bound, self.length
+                return queue[:count]
+        born = self.born.masked_fill(~self.live, torch.iinfo(torch.int64).max)
+        enough = min(len(self), max(count, 4096, self.length // self.SLACK))
+        bound = int(born.kthvalue(enough).values) if enough else 0
+        queue = ((born <= bound) & self.live).nonzero().flatten()
+        queue = queue[born[queue].sort(stable=True).indices]
+        self._queue = queue[count:], bound, self.length
+        return queue[:count]
 
     def compact(self) -> None:
         """Drop dead rows from the buffers (into new ones: forks keep theirs)."""
@@ -83,11 +118,12 @@ class TokenLog:
         merged = int(live[: self.merged].sum())
         self._columns = {name: column[: self.length][live] for name, column in self._columns.items()}
         self.length, self.merged, self.num_dead = len(self._columns["tokens"]), merged, 0
-        self._tip = [self.length]
+        self._tip, self._own_block, self._queue = [self.length], True, None
 
     def fork(self) -> "TokenLog":
         """An independent log with the same rows, sharing their storage."""
-        twin = object.__new__(TokenLog)
+        self._own_block = False
+        twin = object.__new__(type(self))
         twin.__dict__.update(self.__dict__)
         twin._columns = dict(self._columns)
         return twin

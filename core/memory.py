@@ -16,7 +16,7 @@ from .log import TokenLog
 from .retriever import RELEVANCE, Keys, Relevance, select
 from .rules import RULE_SETS
 from .sources import INITIAL, Chunk, Receipt, Source, token_source
-from .state import Found, Snapshot, Tokens, delete_blocks, initial_state, next_version, pool_rows
+from .state import Found, Snapshot, Tokens, delete_blocks, initial_state, next_version, pool_rows, renewed
 
 KeyOf = Callable[[int, Tensor], Tensor]
 """(layer, tokens (m, d)) -> retriever keys (m, r). Called when tokens leave θ."""
@@ -138,9 +138,9 @@ class Memory:
         if keys_of is not None and config.num_retrieved:
             self._move_to_long_term(dropped, keys_of)
             evicted = self.rules.settle(state.logs, state.clock)
-        state.pool = torch.cat([pool_rows(state.pool, kept), block.stored.detach().to(state.pool)], dim=1)
+        state.pool = renewed(state.pool, kept, block.stored)
         if state.keys is not None and block.keys is not None:
-            state.keys = torch.cat([pool_rows(state.keys, kept), block.keys.detach().to(state.keys)], dim=1)
+            state.keys = renewed(state.keys, kept, block.keys)
         state.newest = block.hidden.detach().to(state.newest)
         slots = torch.arange(config.block_size - count, config.block_size)
         for name, new in (
@@ -206,16 +206,15 @@ class Memory:
         """The `num_retrieved` most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last."""
         log, wanted = self.state.logs[layer], self.num_retrieved
         rows = self.rules.tiles(log, wanted)
-        scores, candidates = torch.zeros(0), torch.zeros(0, dtype=torch.int64)  # where nothing had to be scored
+        scores, alive = torch.zeros(0), None  # where nothing had to be scored
         if rows is None:
             scores = self.relevance(queries.detach().to("cpu", log.keys.dtype), Keys(log.keys, log.block)).float()
-            candidates = log.live.nonzero().flatten() if log.num_dead else torch.arange(log.length)
-            scores = scores[candidates]
-            rows = candidates[select(scores, wanted)]
+            alive = log.live if log.num_dead else None
+            rows = select(scores if alive is None else scores.masked_fill(~alive, -torch.inf), wanted)
         ages = self.state.clock - log.born[rows]
         order = ages.sort(stable=True).indices.flip(0)
         rows, ages = rows[order], ages[order]
-        return Found(rows, log.tokens[rows], ages, log.block[rows], log.slot[rows], scores, candidates)
+        return Found(rows, log.tokens[rows], ages, log.block[rows], log.slot[rows], scores, alive)
 
     def source(self, block: int, slot: int) -> Source:
         """The text a token came from, by its block number and slot. Holds in θ, in Θ and for retrieved tokens."""

@@ -4,7 +4,7 @@ A rule turns the question's queries and Θ's keys into one score per stored toke
 the K0 best tokens; where scores tie, as inside a block, the earlier row goes first.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -50,6 +50,10 @@ Relevance = Callable[[Tensor, Keys], Tensor]
 """(queries (n, r) of the question's real tokens, keys of m tokens) -> scores (m,), higher is more relevant."""
 
 
+CHUNK = 1 << 19
+"""Matches of queries and keys that are held at once: 2 MB, so that they are used up before they leave the cache."""
+
+
 def dot(queries: Tensor, keys: Keys) -> Tensor:
     """Paper §3.2: the inner product <f_q(h), f_k(θ)>, averaged over the question's tokens."""
     return keys.vectors @ queries.mean(0)
@@ -57,7 +61,10 @@ def dot(queries: Tensor, keys: Keys) -> Tensor:
 
 def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
     """The authors' released rule: the mean over question tokens of sigmoid(q·k)."""
-    return (queries @ keys.vectors.T).sigmoid().mean(0)
+    scores = keys.vectors.new_empty(len(keys.vectors))
+    for rows in chunks(len(scores), len(queries)):
+        scores[rows] = (keys.vectors[rows] @ queries.T).sigmoid().mean(1)
+    return scores
 
 
 def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
@@ -66,15 +73,34 @@ def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
     A question names a thing by one or two tokens; only one or two tokens of the right block match them, and the token
     that holds the answer matches none. Averages over tokens lose both; the block brings its answer along.
     """
-    best = block_best(queries @ keys.vectors.T, keys.blocks)
-    return best.sum(0)[keys.blocks]
+    num_blocks = int(keys.blocks.max()) + 1 if len(keys.blocks) else 0
+    scores = keys.vectors.new_zeros(num_blocks)
+    for group in queries.split(QUERIES):
+        scores += block_best(group, keys, num_blocks).sum(1)
+    return scores[keys.blocks]
 
 
-def block_best(matches: Tensor, blocks: Tensor) -> Tensor:
-    """The best match of each question token in each block: (n, m) and (m,) -> (n, number of blocks); -inf if empty."""
-    num_blocks = int(blocks.max()) + 1 if len(blocks) else 0
-    best = matches.new_full((len(matches), num_blocks), -torch.inf)
-    return best.scatter_reduce(1, blocks.expand(len(matches), -1), matches, "amax")
+QUERIES = 64
+"""Question tokens that are matched with all blocks at once."""
+
+
+def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:
+    """The best match of each question token in each block: (num_blocks, n); -inf where a block has no token.
+
+    Tokens of one write stand close together, so a chunk of rows touches few blocks, and they stay in the cache. An
+    index that is expanded along the last dimension takes torch's sorted, vectorised path.
+    """
+    best = keys.vectors.new_full((num_blocks, len(queries)), -torch.inf)
+    for rows in chunks(len(keys.vectors), len(queries)):
+        index = keys.blocks[rows, None].expand(-1, len(queries))
+        best.scatter_reduce_(0, index, keys.vectors[rows] @ queries.T, "amax")
+    return best
+
+
+def chunks(num_rows: int, num_queries: int) -> Iterator[slice]:
+    """Rows in pieces of which no more than `CHUNK` matches are made at once."""
+    step = max(1, CHUNK // max(1, num_queries))
+    return (slice(start, start + step) for start in range(0, num_rows, step))
 
 
 RELEVANCE: dict[str, Relevance] = {"dot": dot, "mean_sigmoid": mean_sigmoid, "block": block_late_interaction}

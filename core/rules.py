@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .config import MPlusConfig
-from .log import DEAD, TokenLog
+from .log import TokenLog
 
 
 class Rules(Protocol):
@@ -62,8 +62,7 @@ class PaperRules:
             log.merged = log.length
             overflow = len(log) - self.max_long_term
             if overflow > 0:
-                born = log.born.masked_fill(log.block == DEAD, torch.iinfo(torch.int64).max)
-                evicted += log.kill(born.topk(overflow, largest=False).indices)
+                evicted += log.evict(overflow)
         return evicted / max(1, len(logs))
 
     def available(self, log: TokenLog, wanted: int) -> int:

@@ -70,7 +70,7 @@ class Snapshot:
 class Found:
     """What one layer retrieved, oldest first. rows, ages, blocks, slots (R,) int64; tokens (R, d) on the CPU.
 
-    scores (m,) of all live tokens of Θ and candidates (m,) their rows; both empty where nothing had to be scored.
+    every_score (m,) of all rows of Θ, and which of them are alive (None: all); empty where nothing had to be scored.
     """
 
     rows: Tensor
@@ -78,8 +78,18 @@ class Found:
     ages: Tensor
     blocks: Tensor
     slots: Tensor
-    scores: Tensor
-    candidates: Tensor
+    every_score: Tensor
+    alive: Tensor | None = None
+
+    @property
+    def candidates(self) -> Tensor:
+        """The rows that were scored, ascending."""
+        return torch.arange(len(self.every_score)) if self.alive is None else self.alive.nonzero().flatten()
+
+    @property
+    def scores(self) -> Tensor:
+        """The scores of the candidates."""
+        return self.every_score if self.alive is None else self.every_score[self.alive]
 
 
 _versions = count(1)
@@ -127,6 +137,15 @@ def initial_state(config: MPlusConfig, tokens: Tokens, logs: list[TokenLog] | No
 def pool_rows(tokens: Tensor, rows: Tensor) -> Tensor:
     """tokens (L, N, d) at rows (L, m) -> (L, m, d), wherever the tokens live."""
     return tokens.gather(1, rows.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def renewed(tokens: Tensor, kept: Tensor, new: Tensor) -> Tensor:
+    """tokens (L, N, d) at rows kept (L, N - k), then new (L, k, d), in one copy."""
+    out, kept = torch.empty_like(tokens), kept.to(tokens.device)
+    for old, rows, target in zip(tokens, kept, out, strict=True):
+        torch.index_select(old, 0, rows, out=target[: len(rows)])
+    out[:, kept.shape[1] :] = new.detach()
+    return out
 
 
 def delete_blocks(state: State, blocks: list[int], initial: State) -> int:
