@@ -43,7 +43,7 @@ class BM25Reader(ContextReader):
         self.question, self.cache = question, None  # other passages for every question
         return super().answer(question, *args, **kwargs)
 
-    def context(self, ids: Tensor) -> list[int]:
+    def context(self, question: Tensor) -> list[int]:
         if self._stale:
             texts = [str(self.tokenizer.decode(passage)) for passage in self.passages]
             self._index, self._stale = bm25_index(texts), False

@@ -101,12 +101,14 @@ class ContextReader:
         max_new_tokens: int = 32,
         on_text: Callable[[str], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        raw: bool = False,
         **sampling: Any,
     ) -> Answer:
         """As `MPlusReader.answer`. The seconds include reading the context, when it has not been read yet."""
         if not question.strip():
             raise ValueError("The question is empty; ask something about what was ingested.")
-        ids = list(self.tokenizer(question_prompt(question, self.tokenizer), add_special_tokens=False)["input_ids"])
+        prompt = question if raw else question_prompt(question, self.tokenizer)
+        ids = list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
         return timed_answer(self, self._generate, [ids], max_new_tokens, on_text, stop, sampling)[0]
 
     def context(self, question: Tensor) -> list[int]:

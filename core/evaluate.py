@@ -5,78 +5,18 @@ again to go on after an interruption) and ends with a table, a JSON file and, if
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from .checkpoint import find, load_model
-from .evaluation import curves
-from .evaluation.records import Row, markdown, write_json
-from .evaluation.retention import Plan
-from .evaluation.texts import load_facts, load_stream, names, numbers
-from .official import is_official
+from .evaluation import commands, longbench
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def load_any(name: str, args: argparse.Namespace, **settings: Any) -> tuple[Any, Any]:
-    """Model and tokenizer: M+ and MemoryLLM checkpoints as such, any other causal model as the plain model it is."""
-    folder, dtype = find(name), getattr(torch, args.dtype)
-    theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if theirs.get("model_type") == "mplus" or is_official(theirs):
-        model: Any = load_model(folder, args.device, dtype, **settings)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        model.to(torch.device(args.device or "cpu")).eval()
-    return model, AutoTokenizer.from_pretrained(folder)
-
-
-def journal_path(args: argparse.Namespace) -> Path:
-    """Where the answers go: beside the JSON file. Without --resume an earlier journal is removed."""
-    path = Path(args.json).with_suffix(".jsonl")
-    if not args.resume:
-        path.unlink(missing_ok=True)
-    return path
-
-
-def report_problems(problems: Sequence[str]) -> None:
-    if problems:
-        shown = "\n  ".join(problems[:10]) + ("\n  …" if len(problems) > 10 else "")
-        say(f"Skipped {len(problems)} malformed rows:\n  {shown}")
-
-
-def retention(args: argparse.Namespace) -> None:
-    settings = {} if args.max_long_term is None else {"max_long_term": args.max_long_term}
-    model, tokenizer = load_any(args.model, args, **settings)
-    plan = Plan(
-        distances=tuple(sorted(numbers(args.distances))),
-        methods=tuple(names(args.methods, curves.CURVE_METHODS, "method")),
-        seeds=tuple(numbers(args.seeds)),
-        asked=args.asked, lead=args.lead, batch=args.batch, max_new_tokens=args.max_new_tokens,
-    )  # fmt: skip
-    facts, problems = load_facts(args.facts, args.num_facts)
-    report_problems(problems)
-    stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
-    told: Row = {
-        "model": args.model, "facts": args.facts, "num_facts": len(facts), "distractors": args.distractors, **settings,
-    }  # fmt: skip
-    content = curves.run_retention(
-        model, tokenizer, facts, stream, plan, numbers(args.live), journal_path(args), told, say
-    )
-    content = {"task": "retention", **told, "skipped": len(problems), "command": " ".join(sys.argv[1:]), **content}
-    write_json(args.json, content)
-    lines = [line | {"method": curves.curve_name(line)} for line in content["rows"]]
-    print(markdown(lines, "method", "distance"))
-    if args.plot:
-        curves.plot_retention(Path(args.plot), content, f"Retention of {args.model}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,20 +24,31 @@ def parser() -> argparse.ArgumentParser:
     tasks = top.add_subparsers(dest="task", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--model", default="mini", help="a shipped name, a folder or a hub name")
-    common.add_argument("--json", required=True, metavar="OUT", help="the result; the answers go to OUT with .jsonl")
+    common.add_argument("--out", metavar="FOLDER", default="runs/evaluate", help="for TASK.json, .jsonl and .md")
+    common.add_argument("--json", metavar="FILE", help="the result, instead of a file in --out")
     common.add_argument("--plot", metavar="PICTURE", help="a picture of the result, .png, .svg or .pdf")
     common.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the journal")
     common.add_argument("--device", help="for instance cuda; the default is the CPU")
     common.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     common.add_argument("--threads", type=int, help="CPU threads; the default is torch's")
 
-    task = tasks.add_parser("retention", parents=[common], help="a fact is asked for after ever more other text")
-    task.set_defaults(run=retention)
-    task.add_argument("--facts", required=True, help=".jsonl of fact, question, answer, or generated: facts:SEED")
+    def add(name: str, run: Any, help: str, methods: str, load: Any = None, data: str | None = None):
+        task = tasks.add_parser(name, parents=[common], help=help)
+        task.set_defaults(run=run, load=load)
+        task.add_argument("--methods", default=methods, help="a list, of those that an unknown name would be told")
+        if name != "retention":
+            task.add_argument("--seed", type=int, default=0)
+            task.add_argument("--data", required=data is not None and "optional" not in data, help=data)
+        if load or name == "cost":
+            task.add_argument("--num", type=int, help="examples at most (of each set, task or length)")
+            task.add_argument("--budget-bytes", type=int, help="of keys and values before a prompt; as M+ by default")
+        return task
+
+    compared = "mplus,memoryllm,random-retriever,question-only"
+    task = add("retention", commands.retention, "a fact is asked for after ever more other text", compared)
+    task.add_argument("--facts", required=True, help=".jsonl of fact, question, answer; SQuAD; or facts:SEED")
     task.add_argument("--distractors", required=True, help=".txt file, a folder of them, or generated: facts:SEED")
     task.add_argument("--distances", default="0,2000,5000,10000,20000,40000,80000,160000", help="tokens in between")
-    task.add_argument("--methods", default="mplus,memoryllm,random-retriever,question-only",
-                      help=f"of {', '.join(curves.CURVE_METHODS)}")  # fmt: skip
     task.add_argument("--seeds", default="0,1,2")
     task.add_argument("--num-facts", type=int, help="the first so many of the file; generated facts: 500 by default")
     task.add_argument("--live", default="1", help="facts that one memory holds at once, for instance 1,10,100,1000")
@@ -106,16 +57,47 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--batch", type=int, default=32, help="items side by side")
     task.add_argument("--max-new-tokens", type=int, default=16)
     task.add_argument("--max-long-term", type=int, help="another M than the checkpoint's, for very long distances")
+
+    texts = "mplus,memoryllm,full,window,snapkv,bm25"
+    load, run, more = commands, commands.benchmark, f"{texts},question-only"
+    task = add(
+        "longbench", run, "six question-answering sets", more, load.load_longbench, "a folder of SET.jsonl, or hub"
+    )
+    task.add_argument("--sets", default=",".join(longbench.SETS))
+    task.add_argument("--length", type=int, default=8192, help="tokens a prompt is truncated to, in its middle")
+    task = add("babilong", run, "bAbI stories hidden in books", more, load.load_babilong, "rows, or bAbI with --book")
+    task.add_argument("--book", help="a .txt file to hide the stories of a bAbI file or folder in")
+    task.add_argument("--tasks", default="qa1")
+    task.add_argument("--lengths", default="0,1000,4000,16000", help="tokens; without --book the hub's names (16k)")
+    task = add("ruler", run, "needles in a haystack", more, load.load_ruler, "its rows (optional)")
+    task.add_argument("--book", help="a .txt file to hide needles in")
+    task.add_argument("--lengths", default="1000,4000,16000", help="tokens")
+    task.add_argument("--needles", type=int, default=1)
+    add("longbook", run, "InfiniteBench's questions about books", more, load.load_longbook, "its rows")
+    task = add("eventqa", run, "which event of a novel comes next?", more, load.load_eventqa, "its rows, or a novel")
+    task.add_argument("--events", help="the novel's events in order, one a line")
+    task = add("dialogue", run, "what was said in many sessions", more, load.load_dialogue, "its rows (optional)")
+    task.add_argument("--sessions", type=int, default=20, help="sessions of a generated conversation")
+
+    measured = "mplus,memoryllm,question-only"
+    task = add("loss", commands.run_loss, "loss by position on long documents", measured, data="a text")
+    task.add_argument("--positions", default="0,1024,2048,4096,8192,16384", help="tokens")
+    task.add_argument("--documents", type=int, default=32)
+    task.add_argument("--passage", type=int, default=128, help="tokens read at a position; the second half counts")
+    task.add_argument("--batch", type=int, default=16)
+    task = add("cost", commands.run_cost, "seconds and bytes by method and length", texts, data="a text")
+    task.add_argument("--lengths", default="1000,4000,16000", help="tokens")
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
+    args.arguments = list(sys.argv[1:] if arguments is None else arguments)
     transformers_logging.set_verbosity_error()
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
-        args.run(args)
+        print(args.run(args, say))
     except ValueError as error:
         say(f"core.evaluate: {error}")
         return 2

@@ -59,11 +59,17 @@ def question_prompt(question: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return f"Question: {question} Answer:"
 
 
-def encode_question(question: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> list[int]:
-    """Token ids of a question in its prompt form. Raises ValueError if it is empty or longer than the window."""
+def encode_question(
+    question: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig, raw: bool = False
+) -> list[int]:
+    """Token ids of a question in its prompt form; `raw`: of the prompt it is already.
+
+    Raises ValueError if it is empty or longer than the window.
+    """
     if not question.strip():
         raise ValueError("The question is empty; ask something about what was ingested.")
-    ids = list(tokenizer(question_prompt(question, tokenizer), add_special_tokens=False)["input_ids"])
+    prompt = question if raw else question_prompt(question, tokenizer)
+    ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     if len(ids) > config.prompt_window:
         raise ValueError(
             f"The question has {len(ids)} tokens, above the window of {config.prompt_window}; "

@@ -50,7 +50,7 @@ class Reader(Protocol):
     def ingest(self, text: str, on_chunk: OnChunk | None = None) -> Receipt: ...
 
     def answer(self, question: str, max_new_tokens: int = 32, on_text: Callable[[str], None] | None = None,
-               stop: Callable[[], bool] | None = None, **sampling: Any) -> Answer: ...  # fmt: skip
+               stop: Callable[[], bool] | None = None, raw: bool = False, **sampling: Any) -> Answer: ...  # fmt: skip
 
     def reset(self) -> None: ...
 
@@ -103,14 +103,16 @@ class MPlusReader:
         max_new_tokens: int = 32,
         on_text: Callable[[str], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        raw: bool = False,
         **sampling: Any,
     ) -> Answer:
         """Answer one question, greedily unless `sampling` says otherwise (any `generate` argument).
 
-        `on_text` receives pieces of text as they come; generation ends early once `stop()` is true.
+        `on_text` receives pieces of text as they come; generation ends early once `stop()` is true. `raw`: the question
+        is a whole prompt as it stands, not to be put into a form.
         Raises ValueError for an empty question and one longer than the window.
         """
-        ids = encode_question(question, self.tokenizer, self.model.config)
+        ids = encode_question(question, self.tokenizer, self.model.config, raw)
         return timed_answer(self, self._generate, [ids], max_new_tokens, on_text, stop, sampling)[0]
 
     def answer_many(self, questions: Sequence[str], max_new_tokens: int = 32, **sampling: Any) -> list[Answer]:

@@ -93,7 +93,7 @@ def test_malformed_rows_are_named_by_line(tmp_path):
     facts, problems = load_facts(str(path), None)
     assert len(facts) == 1 and facts[0].answer == "b"
     assert [problem.split(":")[1] for problem in problems] == ["2", "3", "4", "6"]
-    assert "'question' is missing" in problems[1] and "'answer' is empty" in problems[3]
+    assert "not JSON" in problems[0] and "not a JSON object" in problems[2]
     with pytest.raises(ValueError, match="holds 1 facts, 5 are wanted"):
         load_facts(str(path), 5)
     path.write_text("nothing\n")

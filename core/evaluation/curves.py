@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from ..baselines import METHODS, make_reader
 from ..facts import Fact
 from ..model import MPlusForCausalLM
-from .records import Journal, Row, plot_curves, summarise
+from .plots import plot_curves
+from .records import Journal, Row, summarise
 from .retention import KEYS, REPLAYED, Plan, Retention, make_items
 from .singly import answer_singly
 

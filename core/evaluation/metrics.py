@@ -43,6 +43,11 @@ def exact_match(text: str, answers: Sequence[str]) -> float:
     return float(any(normalised(text) == normalised(answer) for answer in answers))
 
 
+def normalised_match(text: str, answers: Sequence[str]) -> float:
+    """1 if an answer, normalised as in SQuAD, occurs among the words of the normalised text."""
+    return float(any(f" {normalised(answer)} " in f" {normalised(text)} " for answer in answers))
+
+
 def match_all(text: str, answers: Sequence[str]) -> float:
     """RULER's string_match_all: the share of references that occur in the text, whatever their case."""
     return sum(answer.lower() in text.lower() for answer in answers) / max(1, len(answers))
@@ -64,7 +69,7 @@ def label_match(text: str, target: str, question: str, labels: Sequence[str]) ->
     Labels that occur in the question do not count. A target of several ("apple,milk") asks for exactly these.
     """
     sentence = text.lower().split(".")[0]
-    for mark in ("<context>", "<example>", "question"):
+    for mark in ("<context>", "<example>"):
         sentence = sentence.split(mark)[0]
     known, target = {label.lower() for label in labels}, target.lower()
     found = {label for label in known if label in sentence and label not in question.lower()}

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,25 +103,3 @@ def write_json(path: str | os.PathLike, content: Row) -> None:
     half = path.with_name(path.name + ".part")
     half.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(half, path)
-
-
-def plot_curves(
-    path: str | os.PathLike, lines: Sequence[Row], x: str, value: str, label: str, title: str,
-    extra: Callable[[Any], None] | None = None,
-) -> None:  # fmt: skip
-    """Curves with their bands to a picture (png, svg, pdf by the name's ending); `extra` may draw on the axes."""
-    from matplotlib.figure import Figure  # a second of import, needed only where a picture is asked for
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name in dict.fromkeys(line[label] for line in lines):
-        points = sorted((line for line in lines if line[label] == name), key=lambda line: line[x])
-        where = [point[x] for point in points]
-        axes.plot(where, [point[value] for point in points], marker="o", markersize=3, label=name)
-        axes.fill_between(where, [p["low"] for p in points], [p["high"] for p in points], alpha=0.2)
-    if extra:
-        extra(axes)
-    axes.set(xlabel=x, ylabel=value, title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=150)

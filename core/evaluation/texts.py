@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..facts import Fact, World
+from .published import json_text, squad_facts, to_fact
 
 GENERATED = "facts:"
 """Instead of a file name: facts of the fact world, drawn from the seed that follows."""
@@ -66,14 +67,20 @@ def _parse(line: str, fields: dict[str, type | tuple[type, ...]]) -> tuple[dict[
 
 
 def load_facts(source: str, num: int | None) -> tuple[list[Fact], list[str]]:
-    """Facts from a .jsonl of fact, question, answer, or generated ("facts:SEED"); with the problems met.
+    """Facts from a file, or generated ("facts:SEED"); with the problems met.
 
+    A .jsonl of fact, question, answer or of NaturalQuestions (`published.natural_questions`); a .json as SQuAD v2 is
+    published, or the list of context, question, answer that the authors call processed.
     Raises ValueError if fewer than `num` are there.
     """
     if source.startswith(GENERATED):
         return list(islice(World(random.Random(_seed(source))).facts(), num or 500)), []
-    found = read_rows(source, {"fact": str, "question": str, "answer": str})
-    facts = [Fact(row["fact"], row["question"], row["answer"]) for row in found.rows]
+    if source.endswith(".json"):
+        facts, problems = squad_facts(Path(source))
+        found = Rows([], problems)
+    else:
+        found = read_rows(source, {}, lambda row: None if to_fact(row) else "neither our fields nor NaturalQuestions'")
+        facts = [fact for row in found.rows if (fact := to_fact(row))]
     if num and len(facts) < num:
         raise ValueError(f"{source} holds {len(facts)} facts, {num} are wanted; ask for fewer, or generate: facts:1.")
     return facts[:num], found.problems
@@ -82,7 +89,8 @@ def load_facts(source: str, num: int | None) -> tuple[list[Fact], list[str]]:
 def load_stream(source: str, tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> list[int]:
     """Token ids of distractors: a .txt file, all .txt files of a folder, or generated facts, at least `num_tokens`.
 
-    A file is read whole and may hold fewer; whoever uses it starts over at its end.
+    A file is read whole and may hold fewer; whoever uses it starts over at its end. A .json is a list of texts
+    (the authors' unrelated contexts) or SQuAD, whose paragraphs are taken.
     """
     if source.startswith(GENERATED):
         world, ids = World(random.Random(_seed(source))), []
@@ -96,7 +104,7 @@ def load_stream(source: str, tokenizer: PreTrainedTokenizerBase, num_tokens: int
         raise ValueError(f"There is no text {source}; name a .txt file, a folder of them, or generated facts: facts:1.")
     ids = []
     for file in files:
-        text = file.read_text(encoding="utf-8", errors="replace")
+        text = json_text(file) if file.suffix == ".json" else file.read_text(encoding="utf-8", errors="replace")
         ids += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
         raise ValueError(f"The text {source} is empty; name one with words in it.")
