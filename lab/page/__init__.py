@@ -1,0 +1,1 @@
+"""The page: layout and wiring of every tab. The only place, with app.py, that knows gradio."""

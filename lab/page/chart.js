@@ -1,0 +1,90 @@
+// One chart: draws props.value (a plotly figure as JSON) with plotly.py's own plotly.js, and offers it as table and file.
+const $ = (selector) => element.querySelector(selector);
+const load = () => window.__mplus_plotly ??= new Promise((ok, no) => {
+  const script = document.createElement('script');
+  script.src = (window.gradio_config?.root ?? '').replace(/\/$/, '') + $('.ch').dataset.src;
+  script.onload = () => ok(window.moduleName?.version ? window.moduleName : window.Plotly);
+  script.onerror = () => no(Error('plotly.js is missing'));
+  document.head.append(script);
+});
+const label = (value) => typeof value === 'number' ? String(+value.toPrecision(6)) : String(value ?? '');
+
+function table() {           // [header, ...rows] of what is drawn, from any trace
+  const rows = [];
+  for (const trace of $('.pl')._fullData ?? []) {
+    if (trace.type === 'heatmap') {
+      if (!rows.length) rows.push(['layer', 'x', 'value', 'text']);
+      trace.z.forEach((line, i) => Array.from(line).forEach((z, j) =>
+        rows.push([trace.y?.[i] ?? i, trace.x?.[j] ?? j, z, trace.customdata?.[i]?.[j] ?? '']))); }
+    else if (trace.type === 'sankey') {
+      rows.push(['from', 'to', 'tokens']);
+      const l = trace.link, names = trace.node.label;
+      Array.from(l.value).forEach((v, i) => rows.push([names[l.source[i]], names[l.target[i]], v])); }
+    else if (trace.x && trace.y && trace.fill !== 'toself' && trace.x[0] !== null) {
+      if (!rows.length) rows.push(['series', 'x', 'y']);
+      Array.from(trace.x).forEach((x, i) => rows.push([trace.name, x, trace.y[i]])); }
+  }
+  return rows;
+}
+function save(name, kind, text) {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], {type: kind})); link.download = name; link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 5000);
+}
+const csv = () => table().map((row) => row.map((v) => /[",\n]/.test(v = label(v)) ? `"${v.replaceAll('"', '""')}"` : v).join(',')).join('\n');
+const show = () => {
+  const holder = $('.tb'), rows = table(), open = holder.hidden;
+  holder.hidden = !open; $('[data-do=table]').setAttribute('aria-expanded', open); holder.replaceChildren();
+  if (!open) return;
+  const grid = document.createElement('table');
+  rows.slice(0, 401).forEach((row, i) => { const line = grid.insertRow();
+    row.forEach((v) => { const cell = document.createElement(i ? 'td' : 'th'); cell.textContent = label(v); line.append(cell); }); });
+  holder.append(grid);
+  if (rows.length > 401) holder.append(`The first 400 of ${rows.length - 1} rows; CSV has them all.`);
+};
+element.addEventListener('click', async (event) => {
+  const what = event.target.closest('[data-do]')?.dataset.do;
+  if (!what || !props.value) return;
+  const name = 'mplus-' + $('.ch').id;
+  if (what === 'table') show();
+  if (what === 'csv') save(name + '.csv', 'text/csv', csv());
+  if (what === 'json') save(name + '.json', 'application/json', props.value);
+  if (what === 'png') (await load()).downloadImage($('.pl'), {format: 'png', filename: name, scale: 2});
+});
+
+function legend(figure) {    // in HTML, because plotly's own runs over the axis titles
+  const box = $('.lg'); box.replaceChildren();
+  const traces = (figure?.data ?? []).filter((t) => t.name && t.showlegend !== false && t.type !== 'heatmap');
+  if (figure?.layout?.showlegend === false || traces.length < 2) return;
+  for (const trace of traces) {
+    const item = document.createElement('span'), swatch = document.createElement('i');
+    const hue = trace.marker?.color && typeof trace.marker.color === 'string' ? trace.marker.color : trace.line?.color;
+    swatch.style.setProperty('--c', hue ?? '#888');
+    if (trace.line?.dash) swatch.className = 'dash';
+    if (trace.marker?.pattern?.shape) swatch.className = 'striped';
+    item.append(swatch, trace.name); box.append(item);
+  }
+}
+
+async function draw() {
+  const plot = $('.pl'), figure = props.value ? JSON.parse(props.value) : null;
+  $('.em').hidden = !!figure; $('.tools').hidden = !figure; plot.hidden = !figure; $('.tb').hidden = true;
+  $('.say').textContent = figure?.layout?.meta?.finding ?? '';
+  legend(figure);
+  if (!figure) return;
+  const P = await load(), ink = getComputedStyle(element).color, grid = 'rgba(128,136,144,.22)', layout = figure.layout;
+  Object.assign(layout, {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: {...layout.font, color: ink, family: 'inherit'}});
+  for (const key of Object.keys(layout)) if (/^[xy]axis/.test(key)) Object.assign(layout[key], {gridcolor: grid, linecolor: grid, tickcolor: grid});
+  for (const shape of layout.shapes ?? []) (shape.line ??= {}).color ??= ink;
+  const narrow = innerWidth < 600;
+  layout.showlegend = false;
+  for (const trace of figure.data) if (trace.type === 'sankey') trace.textfont = {color: ink, shadow: 'none'};
+  await P.react(plot, figure.data, layout, {displaylogo: false, showSendToCloud: false, responsive: true, displayModeBar: narrow ? false : 'hover',
+    modeBarButtonsToRemove: ['lasso2d', 'select2d', 'toImage']});
+  plot.dataset.drawn = String(+(plot.dataset.drawn ?? 0) + 1);
+  if (!plot.__bound) { plot.__bound = true;
+    plot.on('plotly_click', (event) => { const p = event.points[0];
+      trigger('select', {index: [p.curveNumber, p.pointNumber ?? null], value: p.customdata ?? null, x: p.x ?? null, y: p.y ?? null}); }); }
+}
+draw(); watch('value', draw);
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);

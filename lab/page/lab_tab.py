@@ -1,0 +1,270 @@
+"""The first tab: write, add unrelated text, ask, and see where the answer came from."""
+
+import time
+from collections.abc import Iterator
+
+import gradio as gr
+
+from .. import panels, plots
+from ..compare import ASKED, side_by_side
+from ..files import KINDS, read_text
+from ..samples import SAMPLES, unrelated
+from ..session import Session
+from ..turns import follow
+from .chart import chart
+from .shell import MODEL, QUIET, Page, Selection, figure, guarded
+
+EVERY = 0.12
+"""Seconds between two updates of a progress line."""
+
+
+class LabTab:
+    def __init__(self, page: Page):
+        self.page = page
+
+    def build(self) -> None:
+        page = self.page
+        with gr.Row():
+            with gr.Column(scale=5, min_width=320):
+                gr.Markdown("### 1 · Tell it something")
+                self.world = gr.Dropdown(
+                    [sample.name for sample in SAMPLES],
+                    value=None,
+                    label="Example world (fills in texts and questions)",
+                )
+                self.told = gr.Textbox(
+                    label="Text", lines=5, max_lines=12, placeholder="Paste a text, or choose an example …"
+                )
+                self.files = gr.File(label="or files", file_count="multiple", file_types=list(KINDS), height=110)
+                with gr.Row():
+                    self.write = gr.Button("Write to memory", variant="primary", min_width=140)
+                    self.stop_write = gr.Button("Stop", min_width=80)
+                with gr.Row(elem_classes="level"):
+                    self.amount = gr.Slider(1, 50, value=10, step=1, label="Unrelated texts", min_width=160)
+                    self.distract = gr.Button("Add them", min_width=100)
+                self.note = gr.HTML(panels.progress(""), padding=False, elem_id="write-note")
+                gr.Markdown("### 2 · Ask")
+                self.example = gr.Dropdown([], value=None, label="A question of this world", visible=False)
+                self.question = gr.Textbox(
+                    label="Question", lines=1, placeholder="Ask about what you wrote …", elem_id="question"
+                )
+                with gr.Row():
+                    self.ask = gr.Button("Ask", variant="primary", min_width=90)
+                    self.all = gr.Button("Ask all methods", min_width=140)
+                    self.stop_ask = gr.Button("Stop", min_width=80)
+                self.answer = gr.Textbox(label="Answer", lines=2, interactive=False, elem_id="answer")
+                self.ask_note = gr.HTML(panels.progress(""), padding=False, elem_id="ask-note")
+            with gr.Column(scale=7, min_width=320):
+                self.provenance = gr.HTML(
+                    panels.provenance(None, ()), padding=False, js_on_load=panels.GO, elem_id="provenance"
+                )
+                self.pool = chart("pool", "Whose text is in θ now?", "Write a text to fill θ.", 250)
+                self.slot = gr.HTML(padding=False, elem_id="slot-source")
+        with gr.Accordion("All methods at one budget of bytes", open=False) as self.methods_box:
+            with gr.Row():
+                self.expected = gr.Textbox(label="Expected answer (optional, to score)", min_width=200)
+                self.budget = gr.Number(
+                    None, label="Budget, MiB of keys and values (empty: what M+ takes)", minimum=0, min_width=200
+                )
+                self.cheat = gr.Checkbox(False, label="SnapKV may see the question", min_width=160)
+            self.table = gr.HTML(
+                panels.progress("Ask all methods: M+, MemoryLLM, a sliding window and SnapKV read the same texts."), padding=False,
+                elem_id="methods",
+            )  # fmt: skip
+        page.add("lab", [self.provenance, self.pool, self.slot], self.draw)
+        page.linked(self.pool, page.pick_slot)
+        self.wire()
+
+    def wire(self) -> None:
+        page = self.page
+        self.world.input(
+            guarded(self.choose_world), self.world, [self.told, self.example, self.question, self.expected], **QUIET
+        )
+        self.example.input(
+            guarded(self.choose_question), [self.world, self.example], [self.question, self.expected], **QUIET
+        )
+        write = self.write.click(guarded(self.on_write), [self.told, self.files], [self.note, self.told, self.files],
+                                 show_progress="hidden", **MODEL)  # fmt: skip
+        distract = self.distract.click(
+            guarded(self.on_distract), self.amount, self.note, show_progress="hidden", **MODEL
+        )
+        asked = [self.answer, self.ask_note]
+        ask = gr.on([self.ask.click, self.question.submit], guarded(self.on_ask), self.question, asked,
+                    show_progress="hidden", **MODEL)  # fmt: skip
+        every = self.all.click(lambda: gr.update(open=True), None, self.methods_box, **QUIET).then(
+            guarded(self.on_all), [self.question, self.expected, self.budget, self.cheat], self.table,
+            show_progress="hidden", **MODEL,
+        )  # fmt: skip
+        for event in (write, distract, ask, every):
+            page.then_redraw(event)
+        for button, note, events in (
+            (self.stop_write, self.note, [write, distract]),
+            (self.stop_ask, self.ask_note, [ask, every]),
+        ):
+            page.then_redraw(button.click(guarded(self.on_stop), None, note, cancels=events, **QUIET))  # type: ignore[arg-type]
+
+    # ── choosing ──
+    def choose_world(self, name: str):
+        sample = next(sample for sample in SAMPLES if sample.name == name)
+        questions = [question for question, _ in sample.questions]
+        return (
+            "\n\n".join(sample.texts), gr.update(choices=questions, value=questions[0], visible=True), questions[0],
+            sample.questions[0][1],
+        )  # fmt: skip
+
+    def choose_question(self, name: str, question: str):
+        sample = next((sample for sample in SAMPLES if sample.name == name), None)
+        return question, dict(sample.questions).get(question, "") if sample else ""
+
+    # ── writing ──
+    def on_write(self, text: str, files: list[str] | None, request: gr.Request) -> Iterator:
+        session = self.page.session(request)
+        texts = [part for part in [text] if part and part.strip()] + [read_text(file) for file in files or []]
+        if not texts:
+            raise ValueError("There is nothing to write: paste a text, choose an example or add a file.")
+        worlds = {"\n\n".join(sample.texts): sample.texts for sample in SAMPLES}  # an example is several texts
+        yield from (
+            (note, gr.skip(), gr.skip()) for note in self._written(session, list(worlds.get(text, texts)), "write")
+        )
+        yield gr.skip(), "", None
+
+    def on_distract(self, amount: float, request: gr.Request) -> Iterator:
+        session = self.page.session(request)
+        texts = unrelated(int(amount), seed=session.reader.memory.state.clock)
+        yield from self._written(session, texts, "distract")
+
+    def _written(self, session: Session, texts: list[str], what: str) -> Iterator[str]:
+        """Progress lines while texts are written one after the other."""
+        begin, tokens, warned = time.perf_counter(), 0, ""
+        for number, text in enumerate(texts, 1):
+            which = f"Text {number} of {len(texts)}" if len(texts) > 1 else "Writing"
+
+            def work(emit, stop, text=text):
+                emit(session.write(text, lambda *place: emit(place), emit, stop))
+
+            last = 0.0
+            for item in follow(work):
+                if isinstance(item, int):
+                    yield panels.progress(f"Waiting: {item} ahead of you.")
+                elif isinstance(item[0], int):
+                    done, total = item
+                    share = (number - 1 + done / total) / len(texts)
+                    if time.perf_counter() - last > EVERY:
+                        last = time.perf_counter()
+                        passed = last - begin
+                        left = f", about {passed / share * (1 - share):.0f} s left" if done >= 3 or number > 3 else ""
+                        yield panels.progress(f"{which}: chunk {done} of {total}{left}", share)
+                else:
+                    receipt, warning = item
+                    tokens += receipt.num_tokens
+                    warned = warning or warned
+        session.did(what)
+        seconds = time.perf_counter() - begin
+        said = (
+            f"Written: {len(texts)} text{'s' if len(texts) > 1 else ''}, {tokens:,} tokens in {seconds:.1f} s. {warned}"
+        )
+        yield panels.progress(said)
+
+    def on_stop(self, request: gr.Request) -> str:
+        session = self.page.session(request)
+        with session.lock:  # until what was stopped has let go
+            return panels.progress(
+                f"Stopped. The memory holds {len(session.texts)} whole texts; nothing is half written."
+            )
+
+    # ── asking ──
+    def on_ask(self, question: str, request: gr.Request) -> Iterator:
+        session = self.page.session(request)
+        if not (question or "").strip():
+            raise ValueError("The question is empty; ask something about what you wrote.")
+        answer = ""
+        yield "", panels.progress("Asking …")
+
+        def work(emit, stop):
+            emit(
+                session.ask(
+                    question, 32, lambda piece: emit(("text", piece)), lambda ahead: emit(("wait", ahead)), stop
+                )
+            )
+
+        for item in follow(work):
+            if isinstance(item, tuple) and item[0] == "wait":
+                yield gr.skip(), panels.progress(f"Waiting: {item[1]} ahead of you.")
+            elif isinstance(item, tuple):
+                answer += item[1]
+                yield answer, gr.skip()
+            else:
+                held = sum(count for part, count in item.num_bytes.items() if part != "weights")
+                yield (
+                    item.text or "(the model ended at once: an empty answer)",
+                    panels.progress(
+                        f"First token after {item.first_token_seconds:.2f} s, all {len(item.tokens)} after {item.seconds:.2f} s; "
+                        f"this memory holds {panels.size(held)}."
+                    ),
+                )
+
+    def on_all(
+        self, question: str, expected: str, budget: float | None, cheat: bool, request: gr.Request
+    ) -> Iterator[str]:
+        session = self.page.session(request)
+        if not (question or "").strip():
+            raise ValueError("The question is empty; ask something about what you wrote.")
+        texts = [receipt.text for receipt in session.texts]
+        if not texts:
+            raise ValueError("No text has been written yet; every method needs something to read.")
+        rows: list[dict] = []
+        limit = int(budget * 2**20) if budget else None
+
+        def work(emit, stop):
+            for row in side_by_side(
+                session.loaded, texts, question, expected or "", ASKED, limit, session.turns, stop, cheat
+            ):
+                emit(row)
+
+        yield panels.progress(f"Writing {len(texts)} texts into {len(ASKED)} methods …", 0.0)
+        for row in follow(work):
+            rows.append(row)
+            waiting = panels.progress(f"{len(rows)} of {len(ASKED)} methods", len(rows) / len(ASKED))
+            yield methods_table(rows) + (waiting if len(rows) < len(ASKED) else "")
+        session.compared = [row for row in rows if "answer" in row]
+        session.did("compare")
+
+    # ── drawing ──
+    def draw(self, session: Session, chosen: Selection) -> dict:
+        branch = session.branch
+        moment, names = branch.moments[chosen.step], self.page.names(session)
+        return {
+            self.provenance: panels.provenance(branch.last, session.texts, chosen.layer),
+            self.pool: figure(plots.pool_map(moment, names, chosen.text, chosen.layer, chosen.slot))
+            if session.texts
+            else None,
+            self.slot: slot_panel(session, chosen),
+        }
+
+
+def methods_table(rows: list[dict]) -> str:
+    lines = []
+    for row in rows:
+        if "problem" in row:
+            lines.append([row["method"], row["problem"], "", "", "", "", ""])
+            continue
+        held = sum(count for part, count in row["bytes"].items() if part != "weights")
+        right = {None: "", True: "right", False: "wrong"}[row["right"]]
+        seconds = row["seconds"]
+        lines.append([row["method"], row["answer"] or "(empty)", right, f"{seconds['write']:.2f} s",
+                      f"{seconds['first token'] + seconds['further tokens']:.2f} s", panels.size(held), f"{row['kept']:,}"])  # fmt: skip
+    header = ["method", "answer", "", "write", "answer", "bytes held", "tokens kept"]
+    return panels.table(header, lines, {3, 4, 5, 6})
+
+
+def slot_panel(session: Session, chosen: Selection) -> str:
+    """The source text of the selected slot of θ, as θ is now."""
+    if chosen.slot is None:
+        return panels.progress(
+            "Click a cell of the map, or open Selection and give a layer and a slot, to read its source."
+        )
+    layer, memory = chosen.layer or 0, session.reader.memory
+    source = memory.source(int(memory.state.block[layer, chosen.slot]), int(memory.state.slot[layer, chosen.slot]))
+    receipt = memory.state.receipts.get(source.receipt) if source.receipt else None
+    age = int(memory.ages[layer, chosen.slot])
+    return panels.slot_source(receipt, source.chunk, source.position, f"Layer {layer}, slot {chosen.slot}, age {age:,}")

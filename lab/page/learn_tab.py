@@ -1,0 +1,169 @@
+"""Six steps that tick themselves off when they have really been done, two live drawings, and a glossary."""
+
+from html import escape
+
+import gradio as gr
+
+from .. import panels
+from ..session import Session
+from .shell import Page, Selection
+
+STEPS = (
+    ("write", "Write a text", "Lab: choose an example world and press “Write to memory”. Watch θ take its colour."),
+    ("distract", "Bury it", "Lab: add ten unrelated texts. Every write throws random old tokens out of θ and into Θ."),
+    (
+        "ask",
+        "Ask for it",
+        "Lab: ask a question. Each layer's retriever looks through Θ; the passages it took are marked.",
+    ),
+    (
+        "slot",
+        "Find a slot",
+        "Lab: click a cell of the map (or open Selection and give layer and slot): this token was written by that word.",
+    ),
+    (
+        "ablate",
+        "Take Θ away",
+        "Retrieval: press “Θ off”. How much less likely is the answer without its long-term memory?",
+    ),
+    (
+        "compare",
+        "Compare",
+        "Lab: “Ask all methods”. The same texts, the same bytes: who still knows, and who is quick?",
+    ),
+)
+
+GLOSSARY = (
+    (
+        "θ (short-term pool)",
+        "N memory tokens in every layer that stand before every prompt. Each write adds K and drops K at random.",
+    ),
+    (
+        "Θ (long-term memory)",
+        "What was dropped from θ, up to M tokens a layer, kept off the GPU. A question brings K0 of them back.",
+    ),
+    ("memory token", "A hidden state of one layer, not a word: it was written by a word and the block before it."),
+    ("block", "The K memory tokens one chunk of text leaves in every layer."),
+    ("retriever", "Two small networks a layer, f_q and f_k: the question's queries are compared with the keys of Θ."),
+    ("age", "How many memory tokens have been written since this one."),
+    ("chance", "The share of Θ a text holds: what a retriever that guesses would bring back of it."),
+    (
+        "read and write adapter",
+        "Two LoRA adapters on the same weights: one for turning text into memory, one for answering.",
+    ),
+    ("MemoryLLM", "The predecessor: θ alone. What is dropped is gone."),
+    ("SnapKV", "A baseline: it reads the text and keeps the keys and values that its last tokens attended to most."),
+)
+
+STAGES = (
+    (
+        "1 · Write and read",
+        "#0072B2",
+        "Short texts, one memory. The model learns that the last K hidden states of a chunk are all that remains of it.",
+        "Stopping here gives MemoryLLM.",
+    ),
+    (
+        "2 · Long texts",
+        "#009E73",
+        "Documents of up to 64k tokens: dozens of chunks are written before the model must use them.",
+        "Stopping here gives MemoryLLM-Long.",
+    ),
+    (
+        "3 · Long-term memory",
+        "#E69F00",
+        "Dropped tokens go to Θ, and the retriever is trained to bring back those of the right document.",
+        "The whole gives M+.",
+    ),
+)
+
+SHOW = """
+element.addEventListener('click', (event) => { const box = event.target.closest('.box'); if (!box) return;
+  const group = box.closest('.drawing');
+  group.querySelectorAll('.box').forEach((b) => b.setAttribute('aria-pressed', String(b === box)));
+  group.querySelector('.tells').textContent = box.dataset.tells; });
+"""
+
+
+def boxes(parts, first: str) -> str:
+    """Boxes joined by arrows; a click tells more."""
+    made = []
+    for name, hue, short, tells in parts:
+        made.append(f'<button type="button" class="box" aria-pressed="false" style="--c:{hue}" data-tells="{escape(tells)}">'
+                    f"<b>{escape(name)}</b>{escape(short)}</button>")  # fmt: skip
+    joined = '<span class="arrow" aria-hidden="true">→</span>'.join(made)
+    return f'<div class="drawing"><div class="flow">{joined}</div><div class="tells" role="status">{escape(first)}</div></div>'
+
+
+class LearnTab:
+    def __init__(self, page: Page):
+        self.page = page
+
+    def build(self) -> None:
+        gr.Markdown("### Six steps\nThey tick themselves off when you have really done them.")
+        self.steps = gr.HTML(padding=False, elem_id="steps")
+        gr.Markdown("### Writing and reading, with this model's numbers")
+        self.flow = gr.HTML(padding=False, js_on_load=SHOW, elem_id="drawing-flow")
+        gr.Markdown("### Three stages of training, and what stopping early gives")
+        stages = [(name, hue, gives, f"{what} {gives}") for name, hue, what, gives in STAGES]
+        gr.HTML(boxes(stages, "Click a stage."), padding=False, js_on_load=SHOW)
+        gr.Markdown("### Words")
+        gr.HTML(panels.table(["word", "meaning"], GLOSSARY), padding=False)
+        gr.Markdown("### Notebooks\nThe same figures with exercises: open the `notebooks` folder in JupyterLab.")
+        self.page.add("learn", [self.steps, self.flow], self.draw)
+
+    def draw(self, session: Session, chosen: Selection) -> dict:
+        lines, following = [], True
+        for number, (key, name, how) in enumerate(STEPS, 1):
+            did = key in session.done
+            state = "did" if did else "next" if following else ""
+            following = following and did
+            mark = "✓" if did else str(number)
+            said = " (done)" if did else ""
+            lines.append(f'<li class="{state}"><span class="tick" aria-hidden="true">{mark}</span><span><b>{name}</b>'
+                         f"{said}<br>{how}</span></li>")  # fmt: skip
+        return {self.steps: f'<ol class="steps">{"".join(lines)}</ol>', self.flow: flow_boxes(session)}
+
+
+def flow_boxes(session: Session) -> str:
+    config, memory = session.loaded.model.config, session.reader.memory
+    long = len(memory.state.logs[0]) if memory.state.logs else 0
+    size = config.pool_size
+    parts = [
+        (
+            "Chunk",
+            "#A9B0B8",
+            f"up to {config.chunk_size} tokens of text",
+            f"A text is cut into even chunks of at most {config.chunk_size} tokens. Each runs through the model behind the newest {config.block_size} memory tokens, with the write adapter.",
+        ),
+        (
+            "Block",
+            "#56B4E9",
+            f"K = {config.block_size} a layer",
+            f"The last {config.block_size} hidden states of each of the {config.num_hidden_layers} layers are the new block. Nothing else of the chunk remains.",
+        ),
+        (
+            "θ",
+            "#0072B2",
+            f"N = {size:,} a layer",
+            f"The block enters at the young end; {config.block_size} of the {size:,} tokens are thrown out at random, in each layer others. After t writes, (1 - {config.block_size}/{size})ᵗ of a text is left.",
+        ),
+        (
+            "Θ",
+            "#E69F00",
+            f"{long:,} of M = {config.max_long_term:,}",
+            f"What leaves θ is kept with its key and its age: {long:,} tokens a layer now. Above {config.max_long_term:,} the oldest go for good.",
+        ),
+        (
+            "Retriever",
+            "#CC79A7",
+            f"brings back K0 = {config.num_retrieved:,}",
+            f"A question's queries meet the keys of Θ in every layer; the best {config.num_retrieved:,} tokens come back, oldest first.",
+        ),
+        (
+            "Answer",
+            "#009E73",
+            f"behind {config.prefix_size:,} positions",
+            "The prompt stands behind [bos | retrieved | θ] and is answered with the read adapter. The text itself is never read again.",
+        ),
+    ]
+    return boxes(parts, "Click a box.")

@@ -1,0 +1,171 @@
+"""The write side: θ and Θ step by step, the list of texts, and what can be done to them."""
+
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+
+from .. import panels, plots
+from ..session import Session
+from .chart import chart
+from .lab_tab import slot_panel
+from .shell import MODEL, QUIET, Page, Selection, figure, guarded
+
+EMPTY = "Write a text in the Lab to see this."
+
+
+class MemoryTab:
+    def __init__(self, page: Page):
+        self.page = page
+
+    def build(self) -> None:
+        page = self.page
+        with gr.Row():
+            self.back = gr.Button("◀ Step back", min_width=100)
+            self.play = gr.Button("▶ Play", min_width=90)
+            self.forth = gr.Button("Step on ▶", min_width=100)
+            self.when = gr.HTML(padding=False, min_height=20)
+        self.timer = gr.Timer(0.7, active=False)
+        self.pool = chart("pool-replay", "θ, layer by slot", EMPTY, 250)
+        self.slot = gr.HTML(padding=False)
+        with gr.Row():
+            with gr.Column(min_width=320):
+                self.forgetting = chart("forgetting", "Forgetting, against (1 - K/N)ᵗ", EMPTY, 300)
+            with gr.Column(min_width=320):
+                self.ages = chart("ages", "How old is what is kept?", EMPTY, 260)
+        self.flow = chart("flow", "Where the tokens of this step went", EMPTY, 220)
+        gr.Markdown("### Texts in this memory")
+        self.list = gr.HTML(padding=False, elem_id="texts")
+        with gr.Row(elem_classes="level"):
+            self.doomed = gr.Dropdown([], label="Text to delete", min_width=180)
+            self.delete = gr.Button("Delete this text", min_width=130)
+            self.undo = gr.Button("Undo last write", min_width=130)
+            self.reset = gr.Button("Reset memory", min_width=120)
+        with gr.Row(elem_classes="level"):
+            self.fork = gr.Button("Fork here", min_width=110)
+            self.branch = gr.Dropdown(["main"], value="main", label="Branch", min_width=150)
+            self.save = gr.DownloadButton("Download memory file", min_width=170)
+            self.load = gr.UploadButton("Upload memory file", file_types=[".safetensors"], min_width=170)
+        self.note = gr.HTML(panels.progress(""), padding=False, elem_id="memory-note")
+        page.add("memory", [self.pool, self.slot, self.forgetting, self.ages, self.flow, self.list, self.doomed, self.branch,
+                            self.when], self.draw)  # fmt: skip
+        page.linked(self.pool, page.pick_slot)
+        page.linked(self.forgetting, page.pick)
+        self.wire()
+
+    def wire(self) -> None:
+        page = self.page
+        for button, handler, inputs in (
+            (self.delete, self.on_delete, [self.doomed]),
+            (self.undo, self.on_undo, []),
+            (self.reset, self.on_reset, []),
+            (self.fork, self.on_fork, []),
+        ):
+            page.then_redraw(button.click(guarded(handler), inputs, self.note, show_progress="hidden", **MODEL))
+        page.then_redraw(self.branch.input(guarded(self.on_branch), self.branch, self.note, **QUIET))
+        page.then_redraw(self.load.upload(guarded(self.on_load), self.load, self.note, show_progress="hidden", **MODEL))
+        self.save.click(guarded(self.on_save), None, self.save, **QUIET)
+        for button, by in ((self.back, -1), (self.forth, 1)):
+            event = button.click(guarded(self.mover(by)), page.step, page.step, **QUIET)
+            event.then(guarded(page.draw), page.selectors, page.drawn, **QUIET)
+        self.play.click(guarded(self.on_play), page.step, [self.timer, page.step, self.play], **QUIET)
+        tick = self.timer.tick(
+            guarded(self.on_tick), page.step, [self.timer, page.step, self.play], queue=False, **QUIET
+        )
+        tick.then(guarded(page.draw), page.selectors, page.drawn, queue=False, **QUIET)
+
+    # ── time ──
+    def mover(self, by: int):
+        def move(step: int, request: gr.Request) -> int:
+            return max(0, min(len(self.page.session(request).branch.moments) - 1, int(step) + by))
+
+        return move
+
+    def on_play(self, step: int, request: gr.Request):
+        last = len(self.page.session(request).branch.moments) - 1
+        return gr.Timer(active=True), 0 if step >= last else step, "▶ Playing"
+
+    def on_tick(self, step: int, request: gr.Request):
+        last = len(self.page.session(request).branch.moments) - 1
+        step = min(last, int(step) + 1)
+        return gr.Timer(active=step < last), step, "▶ Playing" if step < last else "▶ Play"
+
+    # ── changes ──
+    def on_delete(self, doomed: int | None, request: gr.Request) -> str:
+        if not doomed:
+            raise ValueError("No text is chosen; choose the text to delete.")
+        count = self.page.session(request).delete(int(doomed))
+        return panels.progress(f"Text {doomed} is gone: {count:,} tokens were removed from θ and Θ, over all layers.")
+
+    def on_undo(self, request: gr.Request) -> str:
+        self.page.session(request).undo()
+        return panels.progress("The last write is taken back.")
+
+    def on_reset(self, request: gr.Request) -> str:
+        self.page.session(request).reset()
+        return panels.progress("The memory is the checkpoint's own again.")
+
+    def on_fork(self, request: gr.Request) -> str:
+        name = self.page.session(request).fork()
+        return panels.progress(f"You are on {name} now; what you write here does not touch the branch it came from.")
+
+    def on_branch(self, name: str, request: gr.Request) -> str:
+        self.page.session(request).switch(name)
+        return panels.progress(f"You are on {name} now.")
+
+    def on_save(self, request: gr.Request) -> str:
+        session = self.page.session(request)
+        folder = Path(tempfile.mkdtemp(prefix="mplus-"))
+        return str(session.download(folder / f"mplus-{session.current.replace(' ', '-')}.safetensors"))
+
+    def on_load(self, file: str, request: gr.Request) -> str:
+        session = self.page.session(request)
+        session.upload(file)
+        return panels.progress(f"Loaded: {len(session.texts)} texts.")
+
+    # ── drawing ──
+    def draw(self, session: Session, chosen: Selection) -> dict:
+        branch, names = session.branch, self.page.names(session)
+        moment, config = branch.moments[chosen.step], session.loaded.model.config
+        texts = session.texts
+        some = len(branch.moments) > 1 or bool(texts)
+        wrote = any(m.event == "write" for m in branch.moments)
+        choices = [(f"{names[r.id]}", r.id) for r in texts]
+        keeps = bool(config.num_retrieved)
+        seen = (
+            "the start"
+            if moment.event == "start"
+            else f"{moment.event} of text {moment.receipt}"
+            if moment.receipt
+            else moment.event
+        )
+        return {
+            self.pool: figure(plots.pool_map(moment, names, chosen.text, chosen.layer, chosen.slot)) if some else None,
+            self.slot: slot_panel(session, chosen),
+            self.forgetting: figure(plots.forgetting(branch.moments, config.block_size, names, chosen.text))
+            if wrote
+            else None,
+            self.ages: figure(plots.ages(moment, chosen.text)) if some else None,
+            self.flow: figure(plots.flow(moment, names, keeps)) if moment.written else None,
+            self.list: texts_table(session),
+            self.doomed: gr.update(choices=choices, value=chosen.text or (choices[-1][1] if choices else None)),
+            self.branch: gr.update(choices=list(session.branches), value=session.current),
+            self.when: panels.progress(
+                f"Step {chosen.step} of {len(branch.moments) - 1}: {seen}, {moment.writes} chunks written."
+            ),
+        }
+
+
+def texts_table(session: Session) -> str:
+    """Every text with where its tokens are now."""
+    texts, moment = session.texts, session.branch.moments[-1]
+    if not texts:
+        return panels.progress("No text has been written yet.")
+    layers, rows = len(moment.owner), []
+    for receipt in texts:
+        pool = (moment.owner == receipt.id).sum() / layers
+        long = sum((owner == receipt.id).sum() for owner in moment.long_owner) / layers
+        words = " ".join(receipt.text.split())
+        rows.append([receipt.id, words[:90] + ("…" if len(words) > 90 else ""), f"{receipt.num_tokens:,}",
+                     len(receipt.chunks), f"{pool:,.0f}", f"{long:,.0f}"])  # fmt: skip
+    return panels.table(["", "text", "tokens", "chunks", "in θ, a layer", "in Θ, a layer"], rows, {2, 3, 4, 5})

@@ -1,0 +1,82 @@
+"""The whole page: what is above the tabs, the tabs, and what happens when it is opened and closed."""
+
+import gradio as gr
+
+from .. import panels
+from .api import add_endpoints
+from .compare_tab import CompareTab
+from .lab_tab import LabTab
+from .learn_tab import LearnTab
+from .memory_tab import MemoryTab
+from .model_picker import ModelPicker
+from .resources_tab import ResourcesTab
+from .retrieval_tab import RetrievalTab
+from .shell import DRAW, QUIET, Page, guarded
+from .training_tab import TrainingTab
+
+TABS = (
+    ("lab", "Lab", LabTab),
+    ("memory", "Memory", MemoryTab),
+    ("retrieval", "Retrieval", RetrievalTab),
+    ("compare", "Compare", CompareTab),
+    ("resources", "Resources", ResourcesTab),
+    ("training", "Training", TrainingTab),
+    ("learn", "Learn", LearnTab),
+)
+
+
+def build(page: Page) -> gr.Blocks:
+    """The page as gradio blocks, ready to launch."""
+    with gr.Blocks(title="M+ Lab", analytics_enabled=False, delete_cache=(600, 3600)) as blocks:
+        page.build_top()
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                page.build_selection()
+            with gr.Column(scale=2, min_width=320):
+                ModelPicker(page).build()
+        tabs, built = {}, {}
+        with gr.Tabs():
+            for key, name, kind in TABS:
+                with gr.Tab(name, id=key, elem_id=f"tab-{key}") as tabs[key]:
+                    built[key] = kind(page)
+                    built[key].build()
+        for key, tab in tabs.items():
+            event = tab.select(lambda key=key: key, None, page.tab, **QUIET)
+            event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        for selector in (page.text, page.layer, page.slot):
+            selector.input(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        page.step.release(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        resources = built["resources"]
+        opened = blocks.load(guarded(offer(page)), page.key, [page.restore_row, page.restore_note], **QUIET)
+        page.then_redraw(opened).then(resources.on_plan, resources.inputs, resources.planned, **QUIET)
+        page.then_redraw(page.restore.click(guarded(restore(page)), page.key, page.restore_row, **QUIET))
+        page.start_new.click(lambda: gr.Row(visible=False), None, page.restore_row, **QUIET)
+        blocks.unload(close(page))
+        add_endpoints(page)
+    return blocks
+
+
+def offer(page: Page):
+    def handler(key: str, request: gr.Request):
+        page.session(request)
+        saved = page.registry.saved(key)
+        if not saved or page.session(request).key == key:
+            return gr.Row(visible=False), ""
+        return gr.Row(visible=True), panels.progress(f"There is a saved session of yours on {saved['model']}.")
+
+    return handler
+
+
+def restore(page: Page):
+    def handler(key: str, request: gr.Request):
+        page.registry.restore(request.session_hash or "direct", key)
+        return gr.Row(visible=False)
+
+    return handler
+
+
+def close(page: Page):
+    def handler(request: gr.Request) -> None:
+        page.registry.leave(request.session_hash or "direct")
+
+    return handler

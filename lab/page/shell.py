@@ -1,0 +1,215 @@
+"""What all tabs share: sessions, the linked selection, one way to redraw, and errors that speak to the person."""
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+import plotly.graph_objects as go
+
+from .. import panels
+from ..meter import Meter
+from ..plots import Names
+from ..session import Registry, Session
+from ..turns import Stopped
+from ..views import title
+
+ALL = "all"
+MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 24, "api_visibility": "private"}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+DRAW: dict[str, Any] = {**QUIET, "concurrency_id": "draw", "concurrency_limit": 8, "trigger_mode": "always_last"}
+logger = logging.getLogger("lab")
+
+
+def spoken(error: Exception) -> gr.Error:
+    """An error as a person may read it. Only a ValueError speaks for itself; anything else goes to the log."""
+    if isinstance(error, gr.Error):
+        return error
+    if isinstance(error, Stopped):
+        return gr.Error("Stopped; nothing was changed.", print_exception=False)
+    if isinstance(error, ValueError):
+        return gr.Error(str(error)[:600], print_exception=False)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return gr.Error(
+            "There is not enough memory for this; reset the session or choose a smaller model.", print_exception=False
+        )
+    logger.exception("unexpected", exc_info=error)
+    return gr.Error(
+        "Something went wrong here that should not have; the log has the details. Try again.", print_exception=False
+    )
+
+
+def guarded(handler: Callable) -> Callable:
+    """A handler whose errors are fit to be shown."""
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def stream(*args, **kwargs):
+            try:
+                yield from handler(*args, **kwargs)
+            except Exception as error:
+                raise spoken(error) from None
+
+        return stream
+
+    @functools.wraps(handler)
+    def call(*args, **kwargs):
+        try:
+            return handler(*args, **kwargs)
+        except Exception as error:
+            raise spoken(error) from None
+
+    return call
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is selected on the whole page: a text (0: all), a layer and a slot (None: all), a step, an open tab."""
+
+    text: int
+    layer: int | None
+    slot: int | None
+    step: int
+    tab: str
+
+
+Drawing = Callable[[Session, Selection], dict[Any, Any]]
+
+
+@dataclass
+class Page:
+    """The running lab and the shared parts of its page. Tabs add a drawing each, by the name of their tab."""
+
+    registry: Registry
+    meter: Meter
+    runs: Any
+    drawings: dict[str, Drawing] = field(default_factory=dict)
+    outputs: dict[str, list] = field(default_factory=dict)
+
+    def session(self, request: gr.Request) -> Session:
+        return self.registry.get(request.session_hash or "direct")
+
+    # ── the parts above the tabs ──
+    def build_top(self) -> None:
+        self.key = gr.BrowserState("", storage_key="mplus-session", secret="mplus-lab")
+        gr.HTML(
+            '<div class="top"><h1>M+ Lab</h1><p>A language model with a latent memory: write texts into it, ask, and watch '
+            "which memory tokens of which layer brought the answer back.</p></div>",
+            padding=False,
+        )
+        self.banner = gr.HTML(padding=False)
+        with gr.Row(visible=False, equal_height=True) as self.restore_row:
+            self.restore_note = gr.HTML(padding=False)
+            self.restore = gr.Button("Restore my session", variant="primary", size="sm", min_width=160)
+            self.start_new = gr.Button("Start anew", size="sm", min_width=120)
+        self.status = gr.HTML(padding=False)
+        self.tab = gr.State("lab")
+
+    def build_selection(self) -> None:
+        with gr.Accordion("Selection: shared by every chart", open=False, elem_id="selection"), gr.Row():
+            self.text = gr.Dropdown([("all texts", 0)], value=0, label="Text", min_width=180)
+            self.layer = gr.Dropdown([("all layers", ALL)], value=ALL, label="Layer", min_width=120)
+            self.slot = gr.Number(None, label="Slot of θ", precision=0, minimum=0, min_width=110)
+            self.step = gr.Slider(0, 1, value=0, step=1, label="Step (time)", min_width=200)
+
+    @property
+    def selectors(self) -> list:
+        return [self.text, self.layer, self.slot, self.step, self.tab]
+
+    @property
+    def shared(self) -> list:
+        """Components that every change of the memory touches."""
+        return [self.banner, self.status, self.text, self.layer, self.step, self.key]
+
+    # ── drawing ──
+    def add(self, tab: str, outputs: list, drawing: Drawing) -> None:
+        self.outputs[tab], self.drawings[tab] = outputs, drawing
+
+    @property
+    def drawn(self) -> list:
+        return [component for outputs in self.outputs.values() for component in outputs]
+
+    def draw(self, text, layer, slot, step, tab, request: gr.Request) -> dict:
+        """Redraw the open tab."""
+        session = self.session(request)
+        return self.drawings[tab](session, self.select(session, text, layer, slot, step, tab))
+
+    def select(self, session: Session, text, layer, slot, step, tab) -> Selection:
+        count, last = session.loaded.model.config.num_hidden_layers, len(session.branch.moments) - 1
+        layer = None if layer in (ALL, None) or not 0 <= int(layer) < count else int(layer)
+        step = last if step is None else max(0, min(int(step), last))
+        slot = None if slot is None or not 0 <= int(slot) < session.loaded.model.config.pool_size else int(slot)
+        known = {receipt.id for receipt in session.texts}
+        return Selection(int(text) if text in known else 0, layer, slot, step, tab)
+
+    def refresh(self, text, request: gr.Request) -> dict:
+        """The shared parts after a change."""
+        session = self.session(request)
+        text = text if text in {receipt.id for receipt in session.texts} else 0
+        last = max(1, len(session.branch.moments) - 1)
+        layers = session.loaded.model.config.num_hidden_layers
+        return {
+            self.banner: panels.banner(session.loaded.warning),
+            self.status: panels.strip(self.facts(session)),
+            self.text: gr.update(choices=[("all texts", 0), *[(title(r), r.id) for r in session.texts]], value=text),
+            self.layer: gr.update(choices=[("all layers", ALL), *[(f"layer {i}", str(i)) for i in range(layers)]]),
+            self.step: gr.update(maximum=last, value=last),
+            self.key: session.key if session.texts else gr.skip(),
+        }
+
+    def facts(self, session: Session) -> dict[str, str]:
+        config, memory = session.loaded.model.config, session.reader.memory
+        long = len(memory.state.logs[0]) if memory.state.logs else 0
+        device = session.loaded.model.device.type.upper()
+        return {
+            "model": session.loaded.name,
+            "on": device,
+            "θ": f"{config.num_hidden_layers} × {config.pool_size:,}",
+            "Θ": f"{long:,} of {config.max_long_term:,}" if config.num_retrieved else "none",
+            "retrieves": f"{memory.num_retrieved:,} a layer",
+            "texts": str(len(session.texts)),
+            "branch": session.current,
+            "memory": panels.size(session.num_bytes),
+        }
+
+    def names(self, session: Session) -> Names:
+        return {receipt.id: title(receipt, 24) for receipt in session.texts}
+
+    def then_redraw(self, event) -> Any:
+        """After an event: the shared parts, then the open tab."""
+        return event.then(guarded(self.refresh), self.text, self.shared, **DRAW).then(
+            guarded(self.draw), self.selectors, self.drawn, **DRAW
+        )
+
+    def pick(self, event: gr.SelectData, request: gr.Request) -> dict:
+        """A click on a chart becomes the page's selection: the text that was hit."""
+        value = (event._data or {}).get("value")
+        while isinstance(value, list):
+            value = value[0] if value else None
+        known = {receipt.id for receipt in self.session(request).texts}
+        return {self.text: int(value) if isinstance(value, int | float) and int(value) in known else gr.skip()}
+
+    def pick_cell(self, event: gr.SelectData, request: gr.Request) -> dict:
+        """A click on a map of layers: text and layer."""
+        y, layers = str((event._data or {}).get("y")), self.session(request).loaded.model.config.num_hidden_layers
+        chosen = str(int(y)) if y.isdigit() and int(y) < layers else gr.skip()
+        return self.pick(event, request) | {self.layer: chosen}
+
+    def pick_slot(self, event: gr.SelectData, request: gr.Request) -> dict:
+        """A click on the pool map: text, layer and slot."""
+        x, session = (event._data or {}).get("x"), self.session(request)
+        session.did("slot")
+        return self.pick_cell(event, request) | {self.slot: int(x) if isinstance(x, int | float) else gr.skip()}
+
+    def linked(self, chart: gr.HTML, how: Callable) -> None:
+        """Clicks on this chart select, and everything open follows."""
+        event = chart.select(guarded(how), None, [self.text, self.layer, self.slot], **QUIET)
+        event.then(guarded(self.draw), self.selectors, self.drawn, **DRAW)
+
+
+def figure(made: go.Figure | None) -> str | None:
+    """A figure in the form a chart takes."""
+    return None if made is None else str(made.to_json())

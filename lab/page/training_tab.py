@@ -1,0 +1,96 @@
+"""Training, live: the curves of any run that writes JSON lines under the folder of runs."""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+
+from .. import panels, plots
+from ..session import Session
+from .chart import chart
+from .shell import QUIET, Page, Selection, figure, guarded
+
+LARGEST_TAIL = 2 * 2**20
+
+
+def metrics(path: Path) -> list[dict]:
+    """The rows of a JSONL file, of a long one the last 2 MiB; a line that is just being written is left out."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LARGEST_TAIL))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    rows = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+class TrainingTab:
+    def __init__(self, page: Page):
+        self.page = page
+
+    def build(self) -> None:
+        page = self.page
+        gr.Markdown(
+            "### Watch a training run\nThe curves follow the metrics file while it grows; one stage after the other."
+        )
+        with gr.Row(elem_classes="level"):
+            self.run = gr.Dropdown([], label="Run (a metrics file under runs/)", min_width=240)
+            self.again = gr.Button("Look for runs", min_width=120)
+        self.note = gr.HTML(padding=False)
+        empty = "No run has been found: start one with python -m core.train, then press “Look for runs”."
+        with gr.Row():
+            with gr.Column(min_width=320):
+                self.loss = chart("loss", "Loss", empty, 300)
+            with gr.Column(min_width=320):
+                self.quality = chart("quality", "Accuracy and recall", empty, 300)
+        self.timer = gr.Timer(3.0, active=False)
+        page.add("training", [self.run, self.timer], self.draw)
+        shown = [self.loss, self.quality, self.note]
+        self.run.change(guarded(self.on_look), self.run, shown, queue=False, **QUIET)
+        self.timer.tick(guarded(self.on_tick), [self.run, page.tab], [*shown, self.timer], queue=False, **QUIET)
+        self.again.click(guarded(self.on_find), None, self.run, **QUIET)
+
+    def found(self) -> list[str]:
+        folder = Path(self.page.runs)
+        files = sorted(folder.glob("**/*.jsonl"), key=lambda path: -path.stat().st_mtime) if folder.is_dir() else []
+        return [str(path.relative_to(folder)) for path in files[:100]]
+
+    def on_find(self):
+        found = self.found()
+        return gr.update(choices=found, value=found[0] if found else None)
+
+    def on_tick(self, run: str | None, tab: str):
+        if tab != "training":
+            return gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=False)
+        return *self.on_look(run), gr.skip()
+
+    def on_look(self, run: str | None):
+        if not run or run not in self.found():
+            return None, None, panels.progress("")
+        rows = metrics(Path(self.page.runs) / run)
+        x = next((name for name in ("step", "global_step", "samples") if any(name in row for row in rows)), "")
+        if not x:
+            return None, None, panels.progress(f"{run} has {len(rows)} lines, but none with a step.")
+        names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, int | float))
+        losses = [name for name in names if "loss" in name]
+        shares = [
+            name for name in names if any(word in name for word in ("acc", "recall", "hit", "right", "exact", "qa"))
+        ]
+        last = rows[-1]
+        said = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in last.items()
+        )
+        return (
+            figure(plots.curves(rows, x, losses, "loss")) if losses else None,
+            figure(plots.curves(rows, x, shares, "share")) if shares else None,
+            panels.progress(f"{len(rows):,} lines; the last: {said[:300]}"),
+        )
+
+    def draw(self, session: Session, chosen: Selection) -> dict:
+        found = self.found()
+        return {self.run: gr.update(choices=found), self.timer: gr.Timer(active=True)}
