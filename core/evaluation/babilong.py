@@ -88,7 +88,7 @@ def read_stories(path: Path) -> Rows:
         raise ValueError(f"There is no bAbI file {path}; name one, for instance qa1_single-supporting-fact_test.txt.")
     found, facts = Rows([]), []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        index, _, rest = line.strip().partition(" ")
+        index, _, rest = line.lstrip().partition(" ")
         if not index.isdigit() or not rest:
             found.problems.append(f"{path.name}:{number}: neither a sentence nor a question of a bAbI story")
             continue
@@ -101,7 +101,7 @@ def read_stories(path: Path) -> Rows:
         elif tab:
             found.problems.append(f"{path.name}:{number}: a question without an answer")
         else:
-            facts.append(rest)
+            facts.append(rest.strip())
     if not found.rows:
         raise ValueError(f"There is no question in {path}; {(found.problems or ['it is empty'])[0]}.")
     return found
