@@ -3,7 +3,9 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -31,11 +33,22 @@ def add_adapters(model: nn.Module, config: MPlusConfig) -> None:
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # a second adapter is the point
         for name in (WRITE, READ) if config.read_adapter else (WRITE,):
             inject_adapter_in_model(settings, model, adapter_name=name)
+    _TUNED.pop(model, None)
     for parameter in trainable:
         parameter.requires_grad_(True)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             parameter.requires_grad_(True)
+
+
+_TUNED: WeakKeyDictionary[nn.Module, list[BaseTunerLayer]] = WeakKeyDictionary()
+
+
+def _tuned_layers(model: nn.Module) -> list[BaseTunerLayer]:
+    """The model's adapted layers; searched for once, as a walk over all modules takes as long as a layer."""
+    if model not in _TUNED:
+        _TUNED[model] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    return _TUNED[model]
 
 
 @contextmanager
@@ -46,17 +59,21 @@ def use_adapter(model: nn.Module, name: str) -> Iterator[None]:
     writer's gradient; here every parameter keeps its `requires_grad`. The active adapter is global state of the model:
     two threads must not share one.
     """
-    tuned = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    tuned = _tuned_layers(model)
     if not tuned:
         yield
         return
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    learns = torch.is_grad_enabled()
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad] if learns else []
     previous = tuned[0].active_adapters
     available = tuned[0]._get_available_adapters()
 
     def switch(names: str | list[str]) -> None:
         for layer in tuned:
-            layer.set_adapter(names)
+            if learns:
+                layer.set_adapter(names)
+            else:  # nothing is to be frozen, so there is nothing to undo
+                layer._active_adapter = names
         for parameter in trainable:
             parameter.requires_grad_(True)
 

@@ -202,9 +202,10 @@ class Memory:
             return 0
         return min(self.rules.available(log, wanted) for log in self.state.logs)
 
-    def search(self, layer: int, queries: Tensor) -> Found:
-        """The `num_retrieved` most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last."""
-        log, wanted = self.state.logs[layer], self.num_retrieved
+    def search(self, layer: int, queries: Tensor, wanted: int | None = None) -> Found:
+        """The `wanted` (or `num_retrieved`) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages
+        the last."""
+        log, wanted = self.state.logs[layer], self.num_retrieved if wanted is None else wanted
         rows = self.rules.tiles(log, wanted)
         scores, alive = torch.zeros(0), None  # where nothing had to be scored
         if rows is None:

@@ -66,6 +66,7 @@ class MPlusForCausalLM(LlamaForCausalLM):
         self.memory = MemoryTokens(config)
         self.initial_long_term: list[TokenLog] | None = None  # Θ the checkpoint was shipped with; not a parameter
         self.initially_written = True  # False only for MemoryLLM before its first write
+        self.trims_last_layer = False  # in a write, whether the last layer computes nothing but the block
         self.post_init()
 
     @torch.no_grad()
@@ -104,6 +105,13 @@ class MPlusForCausalLM(LlamaForCausalLM):
             if borrowed and newest is not None:
                 hidden = torch.cat([newest[index, :, size - borrowed :].to(hidden.dtype), hidden], dim=1)
             hidden = torch.cat([hidden[:, :-size], hidden[:, -size:] + self.memory.new], dim=1)
+            last = index == len(self.model.layers) - 1
+            if last and self.trims_last_layer and newest is not None and hidden.shape[1] > size:
+                # Only the block leaves the last layer. What stands before it contributes keys and values, like memory.
+                before = torch.cat([newest[index, :, : size - borrowed].to(hidden.dtype), hidden[:, :-size]], dim=1)
+                cache = self.memory_cache(lambda layer, _, before=before: before, before.shape[1])
+                hidden, mask = hidden[:, -size:], None if mask is None else mask[:, :, -size:]
+                rope = rope[0][:, -size:], rope[1][:, -size:]
             hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache)
             blocks.append(hidden[:, -size:])
             hidden = hidden[:, -length:]

@@ -96,17 +96,19 @@ class MemoryPrefix:
                 "one batch; ask memories of equal size together, or one memory for all."
             )
         self.model, self.memories, self.mask = model, list(memories), mask.bool()
-        self.num_memory = counts.pop() + pools.pop()
+        self.num_retrieved = counts.pop()
+        self.num_memory = self.num_retrieved + pools.pop()
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
         prompts, first = len(self.mask), self.memories[0]
         copies = len(normed) // prompts
         segments = []
-        if first.num_retrieved:
+        if self.num_retrieved:
             for index, real in enumerate(self.mask):
                 queries = self.model.retriever_queries(layer, normed[index * copies][real])
-                self.found[layer].append(self.memories[index % len(self.memories)].search(layer, queries))
+                memory = self.memories[index % len(self.memories)]
+                self.found[layer].append(memory.search(layer, queries, self.num_retrieved))
             tokens = torch.stack([found.tokens for found in self.found[layer]])
             segments.append(Segment(tokens.repeat_interleave(copies, dim=0), first.projected))
         if len(self.memories) == 1:

@@ -1,0 +1,51 @@
+"""Set up for answers, a model writes and answers as it did before."""
+
+import copy
+
+import pytest
+import torch
+
+from core.adapters import WRITE, use_adapter
+from core.cache import PrefixBuffer
+from core.decoding import prepare_for_answers
+from core.reading import generate, new_memory, read_logits, write
+from tests.toys import toy_mplus
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_a_prepared_model_writes_and_answers_the_same(kv_heads):
+    plain = toy_mplus(std=0.05, num_key_value_heads=kv_heads)
+    prepared = copy.deepcopy(plain)
+    prepare_for_answers(prepared)
+    memories = {model: new_memory(model, seed=3) for model in (plain, prepared)}
+    generator = torch.Generator().manual_seed(1)
+    for length in (16, 8, 3, 16, 12, 16):
+        ids = torch.randint(0, 200, (1, length), generator=generator)
+        blocks = [write(model, [memory], ids) for model, memory in memories.items()]
+        assert torch.allclose(*blocks, atol=1e-5)
+    question = torch.randint(0, 200, (2, 9), generator=generator)
+    mask = torch.ones_like(question)
+    mask[0, :4] = 0  # left padding: a mask reaches the attention also while decoding
+    settings = dict(max_new_tokens=8, do_sample=False, pad_token_id=257, eos_token_id=None)
+    with torch.no_grad():
+        logits = [read_logits(model, [memory], question, mask)[0].logits for model, memory in memories.items()]
+    assert torch.allclose(*(row[mask.bool()] for row in logits), atol=1e-5)
+    ids = [generate(model, [memory], question, mask, **settings)[0] for model, memory in memories.items()]
+    assert torch.equal(*ids)
+    alone = [generate(m, [memory], question[1:], None, PrefixBuffer(), **settings)[0] for m, memory in memories.items()]
+    assert torch.equal(*alone) and torch.equal(alone[0][0], ids[0][1])
+
+
+def test_preparing_changes_no_parameter_and_leaves_training_to_the_adapters():
+    plain = toy_mplus()
+    prepared = copy.deepcopy(plain)
+    prepare_for_answers(prepared)
+    for (name, one), (same_name, other) in zip(plain.named_parameters(), prepared.named_parameters(), strict=True):
+        assert name == same_name and torch.equal(one, other)
+    newest = torch.randn(2, 1, 8, 64)
+    with use_adapter(prepared, WRITE):
+        prepared.write(torch.arange(16)[None], newest).sum().backward()
+    gradients = [p.grad for name, p in prepared.named_parameters() if "lora_A.write" in name and "layers.0" in name]
+    assert gradients and any(g is not None and g.abs().sum() > 0 for g in gradients)
