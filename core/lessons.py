@@ -24,29 +24,46 @@ class Item(NamedTuple):
     answer: list[int]
 
 
+class GeneratedDocuments:
+    """Stands in for `Documents` where there is no text at hand: statements of the fact world, strung together."""
+
+    def __init__(self, world: World, tokenizer: PreTrainedTokenizerBase):
+        self.world, self.tokenizer = world, tokenizer
+
+    def __next__(self) -> list[int]:
+        text = " ".join(self.world.fact().fact for _ in range(200))
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # type: ignore[return-value]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}  # the world's Random is kept by the lessons
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
 class Prose:
     """Windows of documents: `kept` pieces of documents at hand, one of which is replaced now and then.
 
     A piece is at most `piece` tokens long, so that a resume can store them all.
     """
 
-    def __init__(self, documents: Documents, rng: random.Random, kept: int = 128, piece: int = 16_384):
-        self.documents, self.rng, self.piece = documents, rng, piece
+    def __init__(
+        self, documents: Documents | GeneratedDocuments, rng: random.Random, kept: int = 128, piece: int = 16_384
+    ):
+        self.documents, self.rng, self.kept, self.piece = documents, rng, kept, piece
         self.pieces: list[list[int]] = []
-        for _ in range(kept):
+        while len(self.pieces) < kept:
             self.refresh()
-            if len(self.pieces) == kept:
-                break
 
     def refresh(self) -> None:
         """Take one document more, and cut it: a long one fills several places."""
-        ids, kept = next(self.documents), 128
+        ids = next(self.documents)
         fresh = [ids[start : start + self.piece] for start in range(0, len(ids), self.piece)]
         for piece in self.rng.sample(fresh, min(8, len(fresh))):
-            if len(self.pieces) < kept:
+            if len(self.pieces) < self.kept:
                 self.pieces.append(piece)
             else:
-                self.pieces[self.rng.randrange(kept)] = piece
+                self.pieces[self.rng.randrange(self.kept)] = piece
 
     def window(self, length: int) -> list[int]:
         """`length` consecutive tokens; short documents are strung together."""

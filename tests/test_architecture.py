@@ -14,14 +14,16 @@ ROOT = Path(__file__).parent.parent
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
     "config sources log drops words relations packing tokenizer_training",
-    "cache adapters retriever rules prompts state curriculum data phrasings",
+    "cache adapters decoding disk retriever rules prompts state curriculum data phrasings",
     "model memory facts",
     "memory_file reading official lessons induction",
     "reader checkpoint bank",
     "context replay",
     "snapkv bm25",
     "baselines objectives",
-    "evaluation",
+    "evaluation retrieval_lesson lexical_start",
+    "practice training",
+    "recipe",
     "train evaluate",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
@@ -38,7 +40,7 @@ HOMES = {
     "tests": set(),
 }
 
-COMMANDS = {"core/train.py", "core/evaluate.py"}  # run with `python -m`: they may print
+COMMANDS = {"core/cost.py", "core/train.py", "core/evaluate.py"}  # run with `python -m`: they may print
 LONGEST_CORE_FILE = 250
 
 

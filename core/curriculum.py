@@ -1,0 +1,164 @@
+"""What a model is taught, in which order: the paper's three stages at full size, and the same ladder for mplus-mini.
+
+Stopping after a stage gives the ablations: MemoryLLM (stage 1), MemoryLLM-Long (stage 2), M+ (stage 3).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+FINEWEB, SLIMPAJAMA = "HuggingFaceFW/fineweb-edu:CC-MAIN-2024-10", "cerebras/SlimPajama-627B"
+"""Where the paper's short and long documents come from."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage on documents (paper §3.3 and appendix; the numbers are those of the authors' code).
+
+    lengths: (share, fewest, most tokens) of the documents drawn; those below 2,048 come from the first source given to
+    training, longer ones from the second. What a step does is drawn: full_text: a plain read of the document's
+    beginning. single: one chunk is written, and only its K tokens are read, with the gradient through the write
+    (sub-task 1). Otherwise up to `max_chunks` chunks are written without gradient and read behind the pool (sub-task
+    2). revisit: an earlier document is asked for again after others were written (sub-task 3). repeat: the target is
+    "Repeat:" and the chunks themselves instead of what follows. long_term: dropped tokens move to Θ and the retriever
+    brings some back. retriever: the weight of its loss.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    final_rate: float
+    lengths: tuple[tuple[float, int, int], ...]
+    max_chunks: int
+    single: float
+    full_text: float
+    revisit: float
+    repeat: float = 0.10
+    long_term: bool = False
+    retriever: float = 0.0
+    retriever_rate: float = 1e-4
+    decay_steps: int = 100_000
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Learning rates at a step of this stage: linear from the first to the last rate, then constant."""
+        done = min(1.0, step / self.decay_steps)
+        main = self.learning_rate + done * (self.final_rate - self.learning_rate)
+        return {"main": main, "retriever": self.retriever_rate}
+
+    def finished(self, step: int, figures: Mapping[str, float]) -> bool:
+        return step >= self.steps
+
+
+SHORT = ((1.0, 0, 2048),)
+MIXED = ((0.2, 0, 2048), (0.2, 4096, 8192), (0.2, 8192, 16384), (0.2, 16384, 32768), (0.2, 32768, 65536))
+MOSTLY_SHORT = tuple((0.9 if not fewest else 0.025, fewest, most) for _, fewest, most in MIXED)
+
+PAPER = (
+    Stage("stage1", 1_200_000, 3.68e-4, 3.68e-5, SHORT, 50, single=0.20, full_text=0.10, revisit=0.13),
+    Stage("stage2", 1_000_000, 3.68e-5, 3.68e-5, MIXED, 100, single=0.10, full_text=0.05, revisit=0.14),
+    Stage("stage3", 800_000, 3.68e-5, 3.68e-5, MOSTLY_SHORT, 200, single=0.20, full_text=0.05, revisit=0.15,
+          long_term=True, retriever=1.0),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of training step of a small model, and how often it is drawn.
+
+    kind: "context": facts stand before the question, no memory. "blocks": facts are written, and all blocks are read.
+    "memory": they are read from a full θ, at ages drawn log-uniformly, and with `long_term` from Θ. "prose": a long
+    document is written, and what follows is predicted. "retriever": as "memory", but only the retriever learns.
+    batch: independent memories. chunks: how many are written, one number of these. questions: of one memory, a step.
+    num_blocks: the size of θ, one number of these; smaller ones are easier and faster.
+    repeat: how often "Repeat:" asks for a whole chunk. short: how often chunks are short (17 to 44 tokens).
+    far: how often an age is drawn up to 600 writes instead of twice the blocks of θ.
+    """
+
+    kind: str
+    share: float
+    batch: int
+    chunks: tuple[int, ...] = (1,)
+    questions: int = 8
+    num_blocks: tuple[int, ...] = ()
+    long_term: bool = False
+    repeat: float = 0.0
+    short: float = 0.75
+    far: float = 0.5
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A mixture of tasks, until `figure` reaches `until` (after at least `fewest` steps) or `steps` are over.
+
+    plain: (accuracy, share) pairs: from which accuracy on which share of facts is in the simplest language.
+    scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
+    saves: the name under which the model is kept after the lesson.
+    """
+
+    name: str
+    steps: int
+    tasks: tuple[Task, ...]
+    figure: str = ""
+    until: float = 1.0
+    fewest: int = 100
+    plain: tuple[tuple[float, float], ...] = ((0.0, 0.15),)
+    scale: float = 1.0
+    decay: float = 0.0
+    warm_up: int = 80
+    saves: str = ""
+
+    def rates(self, step: int) -> dict[str, float]:
+        """Muon's for the layers' matrices, AdamW's for everything else."""
+        left = (1 - step / self.steps) / self.decay if self.decay else 1.0
+        scale = self.scale * min(1.0, (step + 5) / self.warm_up) * min(1.0, max(0.05, left))
+        return {"matrices": 0.02 * scale, "main": 3e-3 * scale}
+
+    def finished(self, step: int, figures: Mapping[str, float]) -> bool:
+        return step >= self.steps or (step >= self.fewest and figures.get(self.figure, -1.0) >= self.until)
+
+    def plain_share(self, figures: Mapping[str, float]) -> float:
+        reached = figures.get(self.figure, 0.0)
+        return min(share for accuracy, share in self.plain if reached >= accuracy)
+
+
+CONTEXT = Task("context", 0.10, 24)
+ONE = Task("blocks", 0.12, 24, repeat=0.3)
+SEVERAL = Task("blocks", 0.30, 16, chunks=(3, 6), repeat=0.1)
+THETA = Task("memory", 0.42, 16, chunks=(6,), questions=4, num_blocks=(10, 20, 40), far=0.0)
+PROSE = Task("prose", 0.06, 16, chunks=(6,), questions=1, num_blocks=(10, 20, 40))
+LONG_PROSE = Task("prose", 0.20, 8, chunks=(12, 24), questions=1, num_blocks=(10, 20, 40))
+THETA_AND_LONG_TERM = Task("memory", 0.42, 16, chunks=(6,), questions=4, num_blocks=(10, 20, 40), long_term=True)
+RETRIEVER = Task("retriever", 1.0, 16, chunks=(6,), questions=4, num_blocks=(10,), long_term=True, far=1.0)
+
+MINI = (
+    Lesson("in context", 800, (Task("context", 1.0, 32),), "context", 0.82,
+           plain=((0.0, 1.0), (0.65, 0.5), (0.75, 0.2))),
+    Lesson("one chunk", 800, (Task("blocks", 0.9, 32, repeat=0.4), CONTEXT), "blocks", 0.75, plain=((0.0, 0.5),)),
+    Lesson("several chunks", 600, (SEVERAL, ONE, CONTEXT), "blocks", 0.85),
+    Lesson("stage 1: θ", 2000, (THETA, SEVERAL, ONE, CONTEXT, PROSE), decay=0.2, saves="memoryllm-mini"),
+    Lesson("stage 2: long documents", 2000, (THETA, SEVERAL, ONE, CONTEXT, LONG_PROSE), scale=0.7, decay=0.2,
+           saves="memoryllm-long-mini"),
+    Lesson("the retriever alone", 150, (RETRIEVER,), scale=0.3, warm_up=10, decay=0.5),
+    Lesson("stage 3: Θ and retriever", 12_000, (THETA_AND_LONG_TERM, SEVERAL, ONE, CONTEXT, PROSE), decay=0.5,
+           saves="mini"),
+)  # fmt: skip
+
+SHAPES = {
+    "mini": {
+        "vocab_size": 2048, "hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 48, "lora_rank": 8,
+        "lora_alpha": 16.0,
+    },
+    "small": {
+        "vocab_size": 4096, "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8,
+        "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 96, "lora_rank": 16,
+        "lora_alpha": 32.0,
+    },
+}  # fmt: skip
+"""Models that `--recipe` builds: about 1.8 and 25 million parameters, for a CPU and for a GPU."""
+GEOMETRY = {
+    "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
+    "min_chunk": 16, "prompt_window": 512, "rules": "paper", "relevance": "block", "tie_word_embeddings": True,
+    "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
+}  # fmt: skip
+"""The paper's ratios at an eighth of its size: 64 tokens become 32, θ holds 40 blocks, a quarter as many come back."""

@@ -1,0 +1,116 @@
+"""A start for the block retriever in closed form: a block is relevant if it holds the question's rare words.
+
+Our own trick, not the paper's. Learned from nothing together with the reader, the retriever stays at chance for a long
+time, and as long as it does the reader learns to do without it. But the tokens that a memory token and a question token
+stand for can be read off their states by a linear map. So both projectors are set, by ridge regression, to give
+whitened token embeddings, on the question's side weighted by how rare the token is; the block rule then is a soft
+BM25 from the first step, and what words alone cannot tell is learned from there.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .adapters import READ
+from .lessons import Lessons
+from .model import MPlusForCausalLM
+from .objectives import behind, decoder, merged, write_chunks
+from .packing import CONTEXT, Passage, pack
+from .retriever import Retriever
+
+RIDGE = 1e-2
+SCALE = 7.0
+
+
+def rarity(counts: Tensor) -> Tensor:
+    """Weights (V,) near 0 for tokens that stand everywhere and near 1 for rare ones, from how often each was met."""
+    surprise = -((counts + 1) / (counts + 1).sum()).log()
+    return torch.sigmoid((surprise - 6.3) * 1.5) + 0.02
+
+
+def token_codes(embeddings: Tensor, width: int) -> Tensor:
+    """Unit vectors (V, width) that tell tokens apart: embeddings (V, d), centred and whitened along their main axes."""
+    with torch.autocast(embeddings.device.type, enabled=False):
+        centred = embeddings.float() - embeddings.float().mean(0)
+        _, strength, axes = torch.linalg.svd(centred, full_matrices=False)
+        return F.normalize(centred @ (axes[:width].T / strength[:width]), dim=-1)
+
+
+def linear_map(states: Tensor, targets: Tensor) -> Tensor:
+    """The ridge regression (d, r) from states (m, d) to targets (m, r)."""
+    products = states.T @ states
+    products += RIDGE * products.diagonal().mean() * torch.eye(len(products), device=states.device)
+    return torch.linalg.solve(products, states.T @ targets)
+
+
+@torch.no_grad()
+def lexical_start(
+    retriever: Retriever,
+    keys: tuple[Tensor, Tensor],
+    queries: tuple[Tensor, Tensor],
+    codes: Tensor,
+    weights: Tensor,
+) -> None:
+    """Set one layer's retriever. keys, queries: normed states (m, d) and the tokens (m,) they stand for.
+
+    codes (V, r) from `token_codes`, weights (V,) from `rarity`. Raises ValueError for a retriever of depth 1.
+    """
+    for projector, (states, tokens), weight in (
+        (retriever.key, keys, torch.ones_like(weights)),
+        (retriever.query, queries, weights),
+    ):
+        if len(projector) != 3:
+            raise ValueError("The lexical start needs a retriever of depth 2.")
+        with torch.autocast(states.device.type, enabled=False):
+            target = codes[tokens].float() * weight[tokens, None]
+            found = linear_map(states.float(), target).T
+        unit = torch.eye(len(found), device=found.device)
+        # silu(x) - silu(-x) = x: with each direction once up and once down, the perceptron is exactly linear.
+        projector[0].weight.copy_(torch.cat([found, -found]))
+        projector[2].weight.copy_(torch.cat([unit, -unit], dim=1))
+    retriever.scale.fill_(SCALE)
+
+
+@torch.no_grad()
+def start_retrievers(model: MPlusForCausalLM, lessons: Lessons, newest: Tensor, rounds: int = 6) -> None:
+    """Set the retrievers of all layers, from facts and prose as the model writes and asks them now.
+
+    newest (L, B, 1, K, d): blocks to write the first chunks behind; B memories are written in each round.
+    """
+    size, batch, device = model.config.block_size, newest.shape[1], newest.device
+    keys: list[list[Tensor]] = [[] for _ in model.model.layers]
+    queries: list[list[Tensor]] = [[] for _ in model.model.layers]
+    written_tokens, asked_tokens = [], []
+    for length in [size, 2 * size] * rounds:
+        chunks = lessons.chunks(batch, 2, length)
+        ids = torch.tensor(chunks.ids).to(device)
+        blocks = write_chunks(model, ids, newest)
+        known = [[item for part in memory for item in part][:4] for memory in chunks.items]
+        rows = [[Passage(item.prompt, len(item.prompt)) for item in row] or [Passage([0, 0])] for row in known]
+        packed = pack(rows).to(device)
+        real = packed.segments > CONTEXT
+
+        def look(layer: int, normed: Tensor, blocks=blocks, real=real) -> Tensor:
+            queries[layer].append(normed[real])
+            return blocks[layer].flatten(1, 2)
+
+        with merged(model, READ):
+            behind(model, packed, look, 2 * size)
+        for layer, states in enumerate(keys):
+            states.append(decoder(model, layer).input_layernorm(blocks[layer]).flatten(0, 2))
+        written_tokens.append(ids[:, :, -size:].flatten())  # a memory token stands for the token it was made at
+        asked_tokens.append(packed.ids[real])
+    tokens = torch.cat(written_tokens), torch.cat(asked_tokens)
+    prose = torch.tensor([token for piece in lessons.prose.pieces for token in piece])
+    met = sum(ids.cpu().bincount(minlength=model.config.vocab_size) / len(ids) for ids in (*tokens, prose))
+    weights = rarity(torch.as_tensor(met) * 1e6).to(device)
+    codes = token_codes(model.model.embed_tokens.weight, model.config.retriever_size)
+    for layer in range(len(keys)):
+        asked = torch.cat(queries[layer]), tokens[1]
+        lexical_start(
+            decoder(model, layer).retriever,
+            (torch.cat(keys[layer]), tokens[0]),
+            asked,
+            codes,
+            weights,  # type: ignore
+        )

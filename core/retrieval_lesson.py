@@ -1,0 +1,118 @@
+"""Reader and block retriever taught together: what is retrieved is what the retriever finds now, among hard rivals.
+
+Rivals of the right block are all blocks of all memories in the batch (the same kinds of facts, about others and about
+the same) and blocks of earlier steps. So thousands of blocks are told apart without being written for each question.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .cache import Segment
+from .model import MPlusForCausalLM
+from .objectives import Surrounded, decoder, projected
+
+FAR = -1e4
+MANY = 4  # tokens of the right block that must have left θ before it is worth finding
+
+
+@dataclass
+class TaughtPrefix:
+    """A `Prefix` for B packed rows: [retrieved blocks, oldest first | θ]; collects the retriever's loss on the way.
+
+    blocks (L, B, C, K, d), past (L, m, K, d): the lesson's blocks and m rivals. ages (B, C): of the lesson's chunks.
+    asked (B, Q, W): 1 on the question's tokens. sources (B, Q): the chunk that answers it, -1 where there is none.
+    top: blocks that come back per row. shown: how often the right block is put among them where it was missed.
+    """
+
+    model: MPlusForCausalLM
+    around: Surrounded
+    blocks: Tensor
+    past: Tensor
+    ages: Tensor
+    asked: Tensor
+    sources: Tensor
+    top: int
+    shown: float
+    generator: torch.Generator
+    losses: list[Tensor] = field(default_factory=list)
+    found: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _, batch, count, self.size, _ = self.blocks.shape
+        device = self.blocks.device
+        self.own = torch.arange(batch * count, device=device).view(batch, count)
+        rivals = torch.rand(self.past.shape[1], generator=self.generator) * 600
+        self.all_ages = torch.cat([self.ages.flatten().float(), rivals]).to(device)
+        self.sources = self.sources.to(device)
+
+    @property
+    def num_memory(self) -> int:
+        return self.around.pool.shape[2] + self.top * self.size
+
+    def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
+        reader = decoder(self.model, layer)
+        retriever = reader.retriever
+        lesson = self.blocks[layer].flatten(0, 1)
+        store = torch.cat([lesson.to(torch.bfloat16), self.past[layer]])
+        gone = ~self.around.inside[layer].flatten(0, 1)
+        with torch.enable_grad():  # the retriever learns also where the reader does not
+            keys = retriever.key(reader.input_layernorm(store.detach().float()).detach())
+            scores = self._scores(retriever.query(normed.detach()), keys, gone) * retriever.scale
+            self._learn(scores, gone)
+        best = self._choose(scores.detach())
+        tokens = store[best]
+        here = torch.cat([gone, gone.new_ones(self.past.shape[1], self.size)])[best]
+        mine = (best[..., None] == self.own[:, None]).any(-1)
+        # Tokens of an own block that are still in θ cannot come back from Θ: something else fills their places.
+        filler = torch.randint(self.past.shape[1] * self.size, here.shape, generator=self.generator).to(here.device)
+        others = F.embedding(filler, self.past[layer].flatten(0, 1))
+        tokens = torch.where((here | ~mine[..., None])[..., None], tokens, others)
+        theta = projected(self.model, layer, self.around.pool[layer])
+        return [projected(self.model, layer, tokens.flatten(1, 2)), theta]
+
+    def _scores(self, queries: Tensor, keys: Tensor, gone: Tensor) -> Tensor:
+        """(B, Q, S): per question and block, the sum over its tokens of the best match in the block."""
+        matches = (queries.flatten(0, 1) @ keys.flatten(0, 1).T).unflatten(-1, keys.shape[:2])
+        matches = matches.unflatten(0, queries.shape[:2])  # (B, W, S, K)
+        best = matches.amax(-1).float()
+        own = self.own[:, None].expand(-1, queries.shape[1], -1)
+        mine = matches.gather(2, own[..., None].expand(-1, -1, -1, self.size)).float()
+        mine = mine.masked_fill(~gone[self.own][:, None], FAR).amax(-1)
+        best = best.scatter(2, own, mine)
+        return torch.bmm(self.asked.to(best), best.clamp(min=FAR / 10))
+
+    def _learn(self, scores: Tensor, gone: Tensor) -> None:
+        right = self.own.gather(1, self.sources.clamp(min=0))
+        worth = (self.sources >= 0) & (gone[right].sum(-1) >= MANY)
+        if not worth.any():
+            return
+        self.losses.append(F.cross_entropy(scores[worth], right[worth]))
+        best = scores.detach().topk(self.top).indices
+        self.found.append((best == right[..., None]).any(-1)[worth].float().mean().item())
+
+    def _choose(self, scores: Tensor) -> Tensor:
+        """(B, top): each question of a row brings its share of blocks; oldest first."""
+        num = scores.shape[1]
+        chosen = []
+        for question in range(num):
+            share = self.top // num + (question < self.top % num)
+            best = scores[:, question].topk(share).indices
+            source = self.sources[:, question]
+            right = self.own.gather(1, source.clamp(min=0)[:, None])
+            luck = torch.rand(len(best), generator=self.generator).to(best.device) < self.shown
+            missed = (source >= 0) & ~(best == right).any(-1) & luck
+            best[:, -1] = torch.where(missed, right[:, 0], best[:, -1])
+            chosen.append(best)
+        best = torch.cat(chosen, dim=1)
+        return best.gather(1, self.all_ages[best].sort(-1, descending=True).indices)
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean over layers of the cross-entropy over blocks; 0 where no block was worth finding."""
+        if self.losses:
+            return torch.stack(self.losses).mean()
+        layers = range(self.model.config.num_hidden_layers)
+        return 0 * torch.stack([decoder(self.model, layer).retriever.scale for layer in layers]).sum()

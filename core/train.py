@@ -1,0 +1,105 @@
+"""Train from the command line.
+
+python -m core.train --recipe mini --data novels/ --out runs/mini               a small M+ from nothing
+python -m core.train --stage 1 --base meta-llama/Llama-3.1-8B --out runs/one    a stage of the paper on any Llama
+accelerate launch -m core.train …                                               the same on many processes
+
+Interrupted or killed, `--resume` goes on where the last checkpoint stands.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from tqdm import tqdm
+from transformers import AutoTokenizer
+
+from .config import MPlusConfig
+from .curriculum import GEOMETRY, MINI, SHAPES
+from .practice import Practice
+from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
+from .training import Training, checkpoints
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m core.train", description="Train M+.")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--recipe", choices=sorted(SHAPES), help="a small model from nothing, all stages")
+    what.add_argument("--stage", type=int, choices=(1, 2, 3), help="a stage of the paper, on top of --base")
+    parser.add_argument("--base", help="checkpoint to start a stage from: M+ or any Llama")
+    parser.add_argument("--data", nargs="*", default=[], help="files, folders or hub names of documents")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics.jsonl")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint under --out")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=1, help="independent memories a step, of a stage")
+    parser.add_argument("--max-steps", type=int, help="stop after so many steps; --resume goes on")
+    parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
+    parser.add_argument("--save-minutes", type=float, default=3.0)
+    parser.add_argument("--log-every", type=int, default=20, help="steps between two records")
+    return parser.parse_args(argv)
+
+
+def start_recipe(args: argparse.Namespace, accelerator: Accelerator) -> Training:
+    """The model, its practice and its optimizers, ready to run."""
+    sources = find_sources(args.data)
+    found = checkpoints(args.out) if args.resume else []
+    with accelerator.main_process_first():  # the others read what the first has made
+        folder = found[-1] if found else args.out / "tokenizer"
+        if not found and accelerator.is_main_process:
+            recipe_tokenizer(sources, SHAPES[args.recipe]["vocab_size"], args.seed).save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = MPlusConfig(**GEOMETRY, **SHAPES[args.recipe])
+    model = recipe_model(config, args.seed).to(accelerator.device)
+    practice = recipe_practice(
+        model, tokenizer, sources, args.seed, accelerator.process_index, accelerator.num_processes
+    )
+    optimizers = recipe_optimizers(model)
+    return Training(accelerator, practice, MINI, optimizers, tokenizer, args.out, clip=1.0, before_export=settle)
+
+
+def settle(practice: Practice) -> None:
+    """A checkpoint starts from memory of its own writing, not from the noise it was trained from."""
+    fill_pool(practice.model, practice.lessons.prose, practice.generator)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments(argv)
+    processes = DistributedDataParallelKwargs(find_unused_parameters=True)  # a step needs not all of them
+    accelerator = Accelerator(mixed_precision=args.precision, kwargs_handlers=[processes])
+    try:
+        training = start_recipe(args, accelerator)
+        if args.resume and not training.resume():
+            raise ValueError(f"There is no checkpoint under {args.out} to resume; start without --resume.")
+        show(training, args)
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"Interrupted; everything is saved under {args.out}, --resume goes on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def show(training: Training, args: argparse.Namespace) -> None:
+    """Run behind a progress bar over the steps of the present phase."""
+    main_process, phase = training.accelerator.is_main_process, -1
+    bar = tqdm(disable=not main_process or not sys.stderr.isatty())
+    started = time.monotonic()
+    for record in training.run(args.log_every, args.save_minutes, args.max_steps):
+        if training.state.phase != phase and training.state.phase < len(training.plan):
+            phase = training.state.phase
+            bar.reset(training.plan[phase].steps)
+        bar.n = record["phase_step"]
+        figures = {name: f"{value:.3f}" for name, value in record.items() if isinstance(value, float)}
+        bar.set_description(record["phase"], refresh=False)
+        bar.set_postfix(figures)
+        if main_process and bar.disable:
+            minutes = (time.monotonic() - started) / 60
+            print(f"{minutes:.1f} min, step {record['step']}, {record['phase']}: {figures}", flush=True)
+    bar.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

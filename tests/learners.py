@@ -1,0 +1,59 @@
+"""A recipe in miniature: a model just large enough for the copying circuit, its practice and its training."""
+
+import random
+from pathlib import Path
+
+from accelerate import Accelerator
+from transformers import PreTrainedTokenizerFast
+
+from core.config import MPlusConfig
+from core.curriculum import GEOMETRY, Lesson, Task
+from core.facts import World
+from core.lessons import Facts, GeneratedDocuments, Lessons, Prose
+from core.practice import Practice
+from core.recipe import recipe_model, recipe_optimizers, recipe_practice
+from core.tokenizer_training import train_tokenizer
+from core.training import Training
+
+LITTLE = {
+    "vocab_size": 400, "hidden_size": 136, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 16, "lora_rank": 2, "lora_alpha": 4.0,
+    "block_size": 16, "num_blocks": 4, "num_retrieved": 32, "chunk_size": 32,
+}  # fmt: skip
+SMALL = {"batch": 2, "chunks": (2, 3), "questions": 2, "num_blocks": (4,)}
+PLAN = (
+    Lesson("first", 3, (Task("context", 1.0, 2), Task("blocks", 1.0, 2, chunks=(1, 3), repeat=0.5)), saves="first"),
+    Lesson("second", 3, (Task("retriever", 1.0, **SMALL, long_term=True), Task("prose", 1.0, **SMALL))),
+    Lesson("third", 4, (Task("memory", 1.0, **SMALL), Task("memory", 1.0, **SMALL, long_term=True)), decay=0.5),
+)
+
+
+def little_config(**settings) -> MPlusConfig:
+    return MPlusConfig(**{**GEOMETRY, **LITTLE, **settings})
+
+
+def little_tokenizer(vocab_size: int = LITTLE["vocab_size"]) -> PreTrainedTokenizerFast:
+    world = World(random.Random(0))
+    return train_tokenizer(
+        (f"{f.fact} Question: {f.question} Answer:" for f in (world.fact() for _ in range(400))), vocab_size
+    )
+
+
+def little_lessons(tokenizer, seed: int = 0) -> Lessons:
+    rng = random.Random(seed)
+    world = World(rng)
+    prose = Prose(GeneratedDocuments(world, tokenizer), rng, kept=4, piece=2000)
+    return Lessons(Facts(world, tokenizer), prose, rng, chunk_size=32, min_chunk=16)
+
+
+def little_practice(seed: int = 0) -> Practice:
+    tokenizer = little_tokenizer()
+    return Practice(recipe_model(little_config(), seed), little_lessons(tokenizer, seed), seed, [5, 6], keep=64)
+
+
+def little_training(out: Path, plan=PLAN, seed: int = 0) -> Training:
+    accelerator, tokenizer = Accelerator(cpu=True), little_tokenizer()
+    model = recipe_model(little_config(), seed)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    practice = recipe_practice(model, tokenizer, [], seed, rank, ranks)
+    return Training(accelerator, practice, plan, recipe_optimizers(model), tokenizer, out, clip=1.0)

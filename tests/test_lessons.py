@@ -1,0 +1,128 @@
+"""What a small model practises on: chunks of the right length, answers to copy, the same from the same seed."""
+
+import random
+
+import pytest
+
+from core.data import Documents, Source, cut_document
+from core.facts import World
+from core.lessons import Facts
+from tests.learners import little_lessons, little_tokenizer
+
+TOKENIZER = little_tokenizer()
+
+
+def contains(ids, part):
+    return any(ids[start : start + len(part)] == part for start in range(len(ids) - len(part) + 1))
+
+
+def test_facts_answer_their_questions_and_are_opaque():
+    world = World(random.Random(1), ["willow", "harbour"])
+    facts = [world.fact() for _ in range(3000)] + [world.plain_fact() for _ in range(300)]
+    for fact in facts:
+        assert fact.answer in fact.fact and fact.answer.lower() not in fact.question.lower()
+    assert len({fact.answer for fact in facts}) > 1200
+    assert len({fact.relation for fact in facts}) > 150
+    again = World(random.Random(1), ["willow", "harbour"])
+    assert [again.fact() for _ in range(50)] == facts[:50]
+
+
+def test_a_contradiction_asks_the_same_and_the_latest_answers():
+    world = World(random.Random(2))
+    for _ in range(200):
+        old, new = world.contradiction()
+        assert (old.subject, old.relation) == (new.subject, new.relation) and old.answer != new.answer
+        assert new.answer in new.fact
+
+
+def test_another_fact_is_about_the_same_and_says_something_else():
+    world = World(random.Random(3))
+    pairs = [(fact, world.another(fact)) for fact in (world.plain_fact() for _ in range(300))]
+    assert all(one.subject == other.subject and one.relation != other.relation for one, other in pairs)
+
+
+@pytest.mark.parametrize("length", [17, 24, 32])
+def test_chunks_are_as_long_as_asked_and_hold_what_is_asked(length):
+    lessons = little_lessons(TOKENIZER)
+    asked = 0
+    for _ in range(6):
+        chunks = lessons.chunks(3, 4, length, updates=0.5)
+        for ids, items in zip(chunks.ids, chunks.items, strict=True):
+            for chunk, known in zip(ids, items, strict=True):
+                assert len(chunk) == length
+                for item in known:
+                    asked += 1
+                    assert contains(chunk, item.statement) and item.answer[-1] == TOKENIZER.eos_token_id
+    assert asked > 20
+
+
+def test_a_text_said_twice_fills_a_short_chunk():
+    lessons = little_lessons(TOKENIZER)
+    lessons.min_chunk = 40
+    lessons._by_length = {}
+    ids, (item,) = next(found for found in (lessons.alone(length) for length in range(40, 90)) if found)
+    assert ids == item.statement * (len(ids) // len(item.statement))
+
+
+def test_the_state_brings_the_same_lessons_back():
+    lessons, other = little_lessons(TOKENIZER, 4), little_lessons(TOKENIZER, 5)
+    lessons.chunks(2, 3, 20)
+    state = lessons.state_dict()
+    expected = [lessons.chunks(2, 3, length, 0.5) for length in (20, 32, 25)] + [lessons.context(4)]
+    other.load_state_dict(state)
+    assert [other.chunks(2, 3, length, 0.5) for length in (20, 32, 25)] + [other.context(4)] == expected
+
+
+def test_plain_facts_come_in_the_share_asked_for():
+    facts = Facts(World(random.Random(6)), TOKENIZER)
+    facts.plain = 1.0
+    prompts = {TOKENIZER.decode(next(facts).prompt) for _ in range(400)}
+    assert all(prompt.startswith(" Question: What is ") for prompt in prompts)
+
+
+def texts(folder, count=6):
+    for number in range(count):
+        (folder / f"{number}.txt").write_text(" ".join(f"word{number} number {i}." for i in range(60 + 10 * number)))
+    return [Source(str(folder))]
+
+
+def test_documents_resume_where_they_stood_and_ranks_share_them(tmp_path):
+    sources = texts(tmp_path)
+    documents = Documents(sources, TOKENIZER, seed=1)
+    first = [next(documents) for _ in range(4)]
+    state = documents.state_dict()
+    later = [next(documents) for _ in range(9)]  # goes around more than once
+    again = Documents(sources, TOKENIZER, seed=1)
+    again.load_state_dict(state)
+    assert [next(again) for _ in range(9)] == later
+    ranks = [Documents(sources, TOKENIZER, seed=1, rank=rank, num_ranks=2) for rank in range(2)]
+    seen = [{tuple(next(rank)) for _ in range(3)} for rank in ranks]
+    assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == 6
+    assert {tuple(ids) for ids in first} <= seen[0] | seen[1]
+
+
+def test_json_lines_and_wrong_sources(tmp_path):
+    (tmp_path / "some.jsonl").write_text('{"text": "one two three four"}\n{"text": "five six seven eight"}\n')
+    documents = Documents([Source(str(tmp_path / "some.jsonl"))], TOKENIZER)
+    assert {TOKENIZER.decode(next(documents)) for _ in range(2)} == {" one two three four", " five six seven eight"}
+    with pytest.raises(ValueError, match="columns"):
+        Documents([Source(str(tmp_path / "some.jsonl"), field="body")], TOKENIZER)
+    with pytest.raises(ValueError, match="holds no document of 500"):
+        next(Documents([Source(str(tmp_path / "some.jsonl"), min_tokens=500)], TOKENIZER))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no"):
+        Documents([Source(str(tmp_path / "empty"))], TOKENIZER)
+    with pytest.raises(ValueError, match="no sources"):
+        Documents([], TOKENIZER)
+
+
+@pytest.mark.parametrize("length", [100, 520, 2047, 2050, 5000])
+def test_documents_are_cut_as_the_authors_cut_them(length):
+    for seed in range(20):
+        document = cut_document(range(length), random.Random(seed), 16, 512, 2048)
+        if length == 100:
+            assert document is None
+            continue
+        pieces = [*document.chunks, document.sentence]
+        assert [token for piece in pieces for token in piece] == list(range(length))
+        assert all(1 <= len(chunk) <= 512 for chunk in document.chunks) and 16 <= len(document.sentence) <= 2048

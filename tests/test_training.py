@@ -1,0 +1,92 @@
+"""The training loop: killed and resumed it goes the same way, two processes stay alike, trouble is named."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import core
+from core.curriculum import MINI, PAPER
+from core.training import checkpoints
+from tests.learners import PLAN, little_training
+
+ROOT = Path(__file__).parent.parent
+
+
+def records(out: Path) -> list[dict]:
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    timeless = ("seconds", "tokens_per_second")
+    return [{name: value for name, value in json.loads(line).items() if name not in timeless} for line in lines]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoints(out)[-1] / "model.safetensors")
+
+
+def test_a_resumed_run_goes_the_same_way_and_leaves_checkpoints_that_load(tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    list(little_training(whole).run(log_every=2))
+    list(little_training(broken).run(log_every=2, max_steps=5))
+    shutil.copytree(checkpoints(broken)[-1], broken / "checkpoint-00000007.partial")  # as a kill while saving leaves it
+    for _ in range(3):
+        training = little_training(broken)
+        assert training.resume()
+        list(training.run(log_every=2, max_steps=2))
+    assert records(whole) == records(broken) and len(records(whole)) == 5
+    expected, found = weights(whole), weights(broken)
+    assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
+    assert {record["phase"] for record in records(whole)} == {lesson.name for lesson in PLAN}
+    reader = core.load(whole / "first")
+    reader.ingest("Ilse keeps her spare key under the blue flowerpot, next to the old garden gate.")
+    assert isinstance(reader.answer("Where is the key?", max_new_tokens=3).text, str)
+
+
+def test_an_interrupt_saves(tmp_path):
+    training = little_training(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        for record in training.run(log_every=1):
+            if record["step"] == 2:
+                training.practice.forward = interrupted
+    assert checkpoints(tmp_path)[-1].name == "checkpoint-00000002"
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_loss_that_is_no_number_is_named(tmp_path):
+    training = little_training(tmp_path)
+    with torch.no_grad():
+        training.model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="learning rate"):
+        list(training.run())
+
+
+def test_two_processes_learn_from_different_lessons_and_keep_the_same_weights(tmp_path):
+    launch = "-m torch.distributed.run --nproc-per-node=2 --rdzv-backend=c10d --rdzv-endpoint=localhost:0"
+    command = [sys.executable, *launch.split(), "-m", "tests.two_processes", str(tmp_path)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"weights{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    states = [torch.load(path, weights_only=True) for path in sorted(checkpoints(tmp_path)[-1].glob("rank*.pt"))]
+    assert len(states) == 2 and states[0]["lessons"]["random"] != states[1]["lessons"]["random"]
+
+
+def test_the_curricula_say_what_they_promise():
+    stage1, stage2, stage3 = PAPER
+    assert stage1.rates(0)["main"] == 3.68e-4 and stage1.rates(50_000)["main"] == pytest.approx(2.024e-4)
+    assert stage2.rates(7)["main"] == stage3.rates(10**6)["main"] == 3.68e-5
+    assert (stage3.long_term, stage3.retriever) == (True, 1.0) and not stage2.long_term
+    for stage in PAPER:
+        assert sum(share for share, _, _ in stage.lengths) == pytest.approx(1.0)
+    first = MINI[0]
+    assert [first.plain_share({"context": reached}) for reached in (0.1, 0.7, 0.8)] == [1.0, 0.5, 0.2]
+    assert not first.finished(50, {"context": 0.99}) and first.finished(150, {"context": 0.99})
+    assert first.finished(first.steps, {}) and first.rates(0)["main"] < first.rates(200)["main"] == 3e-3
+    assert [lesson.saves for lesson in MINI if lesson.saves] == ["memoryllm-mini", "memoryllm-long-mini", "mini"]
