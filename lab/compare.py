@@ -8,6 +8,7 @@ from typing import Any
 from core.baselines import make_reader, token_bytes
 from core.facts import World
 from core.reader import MPlusReader
+from core.snapkv import SnapKVReader
 
 from .models import Loaded
 from .turns import Stopped, Turns
@@ -20,7 +21,8 @@ def kept_tokens(reader: Any) -> int:
     """Tokens whose keys and values stand before a prompt."""
     if isinstance(reader, MPlusReader):
         return reader.memory.num_retrieved + reader.memory.state.pool.shape[1]
-    return reader.num_bytes.get("cache", 0) // token_bytes(reader.model)
+    limit = reader.kept if isinstance(reader, SnapKVReader) else reader.window
+    return len(reader.ids) if limit is None else min(limit, len(reader.ids))
 
 
 def side_by_side(
@@ -59,12 +61,15 @@ def side_by_side(
                 continue
         if stop():
             raise Stopped
+        held = dict(answer.num_bytes)
+        if options:  # this cache was made for the question and let go after it
+            held["cache"] = kept_tokens(reader) * token_bytes(loaded.model)
         yield {
             "method": method + (" (sees the question)" if options else ""),
             "answer": answer.text,
             "right": expected.lower() in answer.text.lower() if expected.strip() else None,
             "kept": kept_tokens(reader),
-            "bytes": answer.num_bytes,
+            "bytes": held,
             "seconds": {
                 "write": wrote,
                 "first token": answer.first_token_seconds,

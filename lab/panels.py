@@ -191,7 +191,7 @@ def answer_tokens(tokens: Sequence[str], with_all: Sequence[float], changed: Seq
     )
     return (
         f'<div class="prov"><h3>Answer tokens: which needed it?</h3><p>{words} Blue: the memory helped; orange: it '
-        f'stood in the way.</p>'
+        f"stood in the way.</p>"
         f'<p style="font-size:1.1rem">{"".join(spans)}</p><details><summary>As a table</summary>{listed}'
         "</details></div>"
     )

@@ -1,0 +1,373 @@
+"""The lab without its page: sessions, registry, turns, uploads, figures, ablation, comparison, planner."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from lab import files, panels, plots, views
+from lab.ablate import LAYER, LONG_TERM, NOTHING, RETRIEVER, TEXT, ablate
+from lab.compare import retention_job, side_by_side
+from lab.models import TINY, Models, tiny
+from lab.planner import SHAPES, plan
+from lab.samples import SAMPLES, unrelated
+from lab.session import Registry
+from lab.turns import Stopped, Turns, follow
+
+
+@pytest.fixture(scope="module")
+def models():
+    torch.set_num_threads(1)
+    return Models(TINY)
+
+
+@pytest.fixture
+def registry(models, tmp_path):
+    return Registry(models, tmp_path)
+
+
+@pytest.fixture
+def session(registry):
+    return registry.get("page")
+
+
+@pytest.fixture
+def told(session):
+    """A session that has read an example world, five unrelated texts, and a question."""
+    for text in (*SAMPLES[0].texts, *unrelated(5, 1)):
+        session.write(text)
+    session.ask(SAMPLES[0].questions[0][0], 8)
+    return session
+
+
+def test_the_tiny_model_is_always_the_same_and_says_what_it_is():
+    first, second = tiny(), tiny()
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert torch.equal(first.model.memory.pool, second.model.memory.pool)
+    assert first.warning == "untrained: shapes are real, answers are not"
+
+
+def test_mini_is_the_default_as_soon_as_it_is_there(monkeypatch):
+    assert Models().default == ("mini" if "mini" in Models.shipped() else TINY)
+    monkeypatch.setattr(Models, "shipped", staticmethod(lambda: ["mini"]))
+    assert Models().default == "mini"
+
+
+def test_models_from_elsewhere_are_refused_when_the_lab_is_exposed(tmp_path):
+    with pytest.raises(ValueError, match="--model-root"):
+        Models(TINY, exposed=True).get("someone/model")
+    with pytest.raises(ValueError, match="allowed model folder"):
+        Models(TINY, root=tmp_path / "allowed", exposed=True).get(str(tmp_path))
+
+
+# ── sessions ──
+def test_what_is_written_is_on_the_disk_and_comes_back(told, registry):
+    texts = [receipt.text for receipt in told.texts]
+    registry._live.clear()
+    back = registry.restore("another page", told.key)
+    assert back is not told and [receipt.text for receipt in back.texts] == texts
+    assert torch.equal(back.reader.memory.state.pool, told.reader.memory.state.pool)
+    assert back.ask("Where does Ilse keep her spare key?", 8).tokens == told.branch.answer.tokens
+
+
+def test_a_page_whose_session_left_the_memory_gets_it_back(told, registry):
+    told.used = 0
+    registry.reap()
+    assert registry.totals["sessions"] == 0
+    assert len(registry.get("page").texts) == len(told.texts)
+
+
+def test_pages_do_not_see_each_other(registry):
+    registry.get("a").write("The parrot of Vera is named Ulf and it sings at night.")
+    assert registry.get("b").texts == [] and registry.get("a").key != registry.get("b").key
+
+
+def test_a_session_key_cannot_leave_its_folder(registry):
+    for key in ("../../etc/passwd-and-more", "", "x" * 200, "a/b/c/d/e/f/g/h/i/j/k"):
+        assert registry.saved(key) is None
+        with pytest.raises(ValueError, match="no saved session"):
+            registry.restore("page", key)
+
+
+def test_the_least_recently_used_sessions_leave_first(models, tmp_path):
+    registry = Registry(models, tmp_path, most=2)
+    for page in "abc":
+        registry.get(page)
+    assert list(registry._live) == ["b", "c"]
+
+
+def test_a_closed_tab_leaves_after_its_grace(models, tmp_path):
+    registry = Registry(models, tmp_path, grace=0.0)
+    registry.get("a")
+    registry.leave("a")
+    registry.reap()
+    assert registry.totals == {"sessions": 0, "bytes": 0}
+
+
+def test_stop_leaves_nothing_half_written(told):
+    before, moments = told.reader.memory.state.pool.clone(), len(told.branch.moments)
+    seen = []
+    with pytest.raises(Stopped):
+        told.write("A long text. " * 60, lambda done, total: seen.append(done), stop=lambda: len(seen) >= 3)
+    assert len(seen) == 3
+    assert torch.equal(told.reader.memory.state.pool, before) and len(told.branch.moments) == moments
+
+
+def test_a_save_that_fails_takes_the_write_back(told, monkeypatch):
+    texts = len(told.texts)
+    monkeypatch.setattr(told, "autosave", lambda: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        told.write("This text cannot be saved and so it was not written.")
+    assert len(told.texts) == texts and told.branch.moments[-1].event == "write"
+
+
+def test_delete_undo_fork_and_reset(told):
+    count = len(told.texts)
+    assert told.delete(1) > 0 and 1 not in [receipt.id for receipt in told.texts]
+    told.write("One more text that will be taken back in a moment.")
+    told.undo()
+    assert len(told.texts) == count - 1
+    told.fork()
+    told.reset()
+    assert told.texts == []
+    told.switch("main")
+    assert len(told.texts) == count - 1
+    with pytest.raises(ValueError, match="no branch"):
+        told.switch("nowhere")
+
+
+def test_a_memory_file_goes_out_and_comes_in(told, registry, tmp_path):
+    path = told.download(tmp_path / "mine.safetensors")
+    other = registry.get("other")
+    other.upload(path)
+    assert [r.text for r in other.texts] == [r.text for r in told.texts]
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"mine\.safetensors") as error:
+        other.upload(path)
+    assert str(tmp_path) not in str(error.value) and len(other.texts) == len(told.texts)
+
+
+# ── turns ──
+def test_turns_are_fair_and_tell_how_many_are_ahead():
+    turns, order, waits = Turns(), [], []
+
+    def person(name):
+        with turns.take(waits.append):
+            order.append(name)
+
+    with turns.take() as first:
+        threads = []
+        for name in "abc":
+            threads.append(threading.Thread(target=person, args=(name,)))
+            threads[-1].start()
+            while len(turns.queue) < 2 + "abc".index(name):
+                time.sleep(0.001)
+        first.pass_on()
+        order.append("first again")
+    for thread in threads:
+        thread.join()
+    assert order == ["a", "b", "c", "first again"] and max(waits) == 3
+
+
+def test_a_person_who_waits_can_leave():
+    turns = Turns()
+    with turns.take(), pytest.raises(Stopped), turns.take(stop=lambda: True):
+        pass
+    assert not turns.queue
+
+
+def test_follow_stops_its_thread_when_it_is_closed():
+    ended = threading.Event()
+
+    def work(emit, stop):
+        while not stop():
+            emit(1)
+            time.sleep(0.001)
+        ended.set()
+
+    stream = follow(work)
+    assert next(stream) == 1
+    stream.close()
+    assert ended.is_set()
+
+
+def test_follow_hands_on_what_goes_wrong():
+    def work(emit, stop):
+        emit(1)
+        raise ValueError("a reason")
+
+    stream = follow(work)
+    assert next(stream) == 1
+    with pytest.raises(ValueError, match="a reason"):
+        next(stream)
+
+
+# ── files ──
+def test_every_kind_of_file_is_read(tmp_path):
+    from docx import Document
+
+    (tmp_path / "a.txt").write_text("plain ü", encoding="utf-8")
+    (tmp_path / "b.md").write_text("# marked", encoding="utf-8")
+    (tmp_path / "c.html").write_text("<script>no()</script><p>shown &amp; kept</p>")
+    document = Document()
+    document.add_paragraph("from Word")
+    document.save(str(tmp_path / "d.docx"))
+    (tmp_path / "e.pdf").write_bytes(one_page_pdf("from a page"))
+    read = [files.read_text(path) for path in sorted(tmp_path.iterdir())]
+    assert read == ["plain ü", "# marked", "shown & kept", "from Word", "from a page"]
+
+
+def one_page_pdf(words: str) -> bytes:
+    stream = f"BT /F1 12 Tf 72 720 Td ({words}) Tj ET".encode()
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+        b"/Resources << /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+    ]
+    out, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    start = len(out)
+    return out + b"xref\n0 5\n0000000000 65535 f \n%strailer << /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % (
+        table,
+        start,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.exe", b"MZ", "upload one of"),
+        ("x.txt", b"\xff\xfe\x00\x01", "not UTF-8"),
+        ("x.txt", b" \n ", "no text"),
+        ("x.pdf", b"not a pdf", "damaged"),
+        ("x.docx", b"not a zip", "damaged"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_name(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=said) as error:
+        files.read_text(path)
+    assert str(tmp_path) not in str(error.value)
+
+
+# ── figures ──
+def test_every_figure_says_its_finding_and_survives_json(told):
+    branch, names = told.branch, {receipt.id: views.title(receipt) for receipt in told.texts}
+    moment, seen, config = branch.moments[-1], branch.last, told.loaded.model.config
+    rows = [{"method": "mplus", "bytes": {"weights": 9, "short": 2}, "seconds": {"write": 1.0}}]
+    counts = [{"method": "mplus", "distance": d, "right": 1, "asked": 2} for d in (0, 512)]
+    made = [
+        plots.pool_map(moment, names, 1, 0, 3),
+        plots.forgetting(branch.moments, config.block_size, names),
+        plots.ages(moment),
+        plots.flow(moment, names, True),
+        plots.score_map(seen, 1),
+        plots.score_histogram(seen.layers[0], 0, names),
+        plots.provenance(seen, names),
+        plots.agreement(seen),
+        plots.retention(counts),
+        plots.byte_bars(rows),
+        plots.second_bars(rows),
+        plots.resources([0.0, 1.0], {"process": [1.0, 2.0]}, [(0.5, "write")]),
+        plots.curves([{"step": s, "loss": 1.0 / s, "stage": s} for s in (1, 2)], "step", ["loss"], "loss"),
+    ]  # fmt: skip
+    for figure in made:
+        assert json.loads(figure.to_json())["layout"]["meta"]["finding"].endswith(".")
+
+
+def test_the_pool_map_shows_every_slot_with_its_text(told):
+    moment = told.branch.moments[-1]
+    memory = told.reader.memory
+    for layer, slot in ((0, 0), (1, 100), (3, 255)):
+        source = memory.source(int(memory.state.block[layer, slot]), int(memory.state.slot[layer, slot]))
+        assert moment.owner[layer, slot] == (source.receipt or 0)
+
+
+def test_moments_count_what_moves(told):
+    config = told.loaded.model.config
+    writes = [moment for moment in told.branch.moments if moment.event == "write"]
+    assert len(writes) == sum(len(receipt.chunks) for receipt in told.texts)
+    assert all(m.written == m.dropped == m.moved == config.block_size and m.evicted == 0 for m in writes)
+    assert len(writes[-1].long_owner[0]) == len(writes) * config.block_size
+
+
+def test_provenance_marks_only_what_was_retrieved(told):
+    seen = told.branch.last
+    for receipt in told.texts:
+        hits = seen.hits(receipt.id, receipt.num_tokens)
+        wanted = np.zeros(receipt.num_tokens, int)
+        for found in seen.layers:
+            places = {
+                int(p) for o, p in zip(found.got_owner, found.got_position, strict=True) if o == receipt.id and p >= 0
+            }
+            wanted[list(places)] += 1
+        assert (hits == wanted).all()
+    assert sum(seen.shares().values()) == pytest.approx(1.0)
+    assert "<mark" in panels.provenance(seen, told.texts)
+
+
+def test_what_a_person_writes_cannot_become_markup(session):
+    session.write("<img src=x onerror=alert(1)> is what the sign on the door says today.")
+    for text in unrelated(6, 3):
+        session.write(text)
+    session.ask("What does <b>the sign</b> say?", 4)
+    assert "<img" not in panels.provenance(session.branch.last, session.texts)
+
+
+# ── ablation, comparison, planning ──
+@pytest.mark.parametrize(("kind", "which"), [(LONG_TERM, 0), (RETRIEVER, 0), (LAYER, 1), (TEXT, 5)])
+def test_ablation_moves_the_probabilities_and_leaves_the_memory(told, kind, which):
+    pool, texts = told.reader.memory.state.pool, len(told.texts)
+    answer = told.branch.answer
+    result = ablate(told.reader, told.branch.last.question, answer.tokens, kind, which)
+    assert len(result.before) == len(result.after) == len(answer.tokens)
+    assert result.before != result.after
+    assert torch.equal(told.reader.memory.state.pool, pool) and len(told.texts) == texts
+
+
+def test_ablation_scores_what_generation_saw(told):
+    """Greedy tokens are the most likely ones, so each has at least the probability 1 / vocabulary."""
+    answer = told.branch.answer
+    result = ablate(told.reader, told.branch.last.question, answer.tokens, LONG_TERM)
+    assert min(result.before) >= -np.log(told.loaded.model.config.vocab_size)
+
+
+def test_taking_nothing_away_is_not_offered(told):
+    with pytest.raises(ValueError, match="cannot be taken away"):
+        ablate(told.reader, "Where?", [1], NOTHING)
+
+
+def test_side_by_side_gives_a_row_a_method(told):
+    texts = [receipt.text for receipt in told.texts[:3]]
+    methods = ("mplus", "memoryllm", "window", "snapkv")
+    rows = list(
+        side_by_side(told.loaded, texts, "Where is the key?", "", methods, None, told.turns, lambda: False, True, 4)
+    )
+    assert [row["method"].split()[0] for row in rows] == list(methods)
+    assert all(row["kept"] > 0 and row["seconds"]["write"] > 0 for row in rows)
+    with pytest.raises(Stopped):
+        list(side_by_side(told.loaded, texts, "Where?", "", methods, None, told.turns, lambda: True))
+
+
+def test_retention_grows_row_by_row(models):
+    steps = list(retention_job(models.get(TINY), ["mplus", "window"], 2, [0, 64], 0, Turns(), lambda: False))
+    asked, rows = steps[-1]
+    assert asked == len(steps) == 8 and all(row["asked"] == 2 for row in rows)
+
+
+def test_the_planner_knows_an_8b_model():
+    assert SHAPES["Llama-3.1-8B"].parameters == 8_030_261_248
+    made = plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2)
+    assert made.pool == 32 * 10240 * 4096 * 2
+    assert plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2, offload=True).gpu < made.gpu
+    with pytest.raises(ValueError, match="at least 1"):
+        plan(SHAPES["Llama-3.1-8B"], 0, 40, 2560, 150_000, 2)
