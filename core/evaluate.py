@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
 
     texts = "mplus,memoryllm,full,window,snapkv,bm25"
     load, run, more = commands, commands.benchmark, f"{texts},question-only"
+    task = add("facts", run, "facts in a person's own words", more, load.load_facts_file, "rows of fact or facts")
+    task.add_argument("--distractors", default="facts:1", help="as in retention")
+    task.add_argument("--lengths", default="0,2000", help="tokens between facts and question")
     task = add(
         "longbench", run, "six question-answering sets", more, load.load_longbench, "a folder of SET.jsonl, or hub"
     )

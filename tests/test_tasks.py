@@ -51,6 +51,11 @@ def root(tmp_path_factory):
             {"index": 0, "input": BOOK[:300] + " The numbers are", "outputs": ["12", "34"], "length": 400},
             {"index": 1, "input": "x"},
         ],
+        "several": [
+            {"fact": "A lives in Ulm.", "question": "Where does A live?", "answer": "Ulm"},
+            {"kind": "update", "facts": ["It is 1.", "It is 2."], "question": "What?", "answer": "2", "outdated": "1"},
+            {"facts": [], "question": "What?", "answer": "2"},
+        ],
         "longbook": [
             {"id": 0, "context": BOOK, "input": "Who walks?", "answer": ["nobody", "no one"], "options": []},
             {"id": 1, "context": BOOK, "input": "Why?", "answer": ["for fun"], "options": []},
@@ -78,6 +83,7 @@ def root(tmp_path_factory):
 
 
 TASKS = {
+    "facts": ["--data", "{root}/several.jsonl", "--distractors", "{root}/book.txt", "--lengths", "0,60"],
     "longbench": ["--data", "{root}/longbench", "--sets", "hotpotqa,qasper", "--length", "300"],
     "babilong": ["--data", "{root}/babilong.jsonl", "--lengths", "1k"],
     "babilong built": ["--data", "{root}", "--book", "{root}/book.txt", "--lengths", "0,300"],
@@ -89,7 +95,10 @@ TASKS = {
     "dialogue": ["--data", "{root}/longmemeval.json"],
     "dialogue built": ["--num", "2", "--sessions", "3"],
 }
-SKIPPED = {"longbench": 1, "babilong": 1, "babilong built": 2, "ruler": 1, "longbook": 1, "eventqa": 1, "dialogue": 2}
+SKIPPED = {
+    "facts": 1, "longbench": 1, "babilong": 1, "babilong built": 2, "ruler": 1, "longbook": 1, "eventqa": 1,
+    "dialogue": 2,
+}  # fmt: skip
 
 
 def run(root, task: str, out, *more: str, model: str = "mplus") -> dict:
@@ -274,6 +283,11 @@ def test_generated_conversations_hold_every_answer_and_later_values_win():
         for question in example.questions:
             assert question.answers[0] in told
     assert dialogue.build(2, 4, seed=1) == dialogue.build(2, 4, seed=1)
+
+
+def test_an_outdated_value_in_the_answer_is_wrong():
+    question = Question("What is the code?", ("57",), "current", labels=("12",))
+    assert [METRICS["current"](text, question) for text in ("57", "It was 12, now 57", "12", "")] == [1, 0, 0, 0]
 
 
 def test_longmemevals_sessions_carry_their_dates(root):

@@ -14,7 +14,7 @@ from ..baselines import METHODS, make_reader
 from ..checkpoint import find, load_model
 from ..model import MPlusForCausalLM
 from ..official import is_official
-from . import babilong, cost, curves, dialogue, examples, longbench, longbook, loss, ruler
+from . import babilong, cost, curves, dialogue, examples, longbench, longbook, loss, own_words, ruler
 from .plots import plot_bars, plot_curves
 from .records import Journal, Row, markdown, summarise, write_json
 from .retention import Plan
@@ -98,6 +98,12 @@ def benchmark(args: argparse.Namespace, say: Say) -> str:
     if args.plot:
         plot_bars(args.plot, lines, "group", "method", f"{args.task}, {args.model}")
     return finish(args, {**told, "skipped": len(problems), "rows": lines}, markdown(lines, "method", "group"))
+
+
+def load_facts_file(args: argparse.Namespace, tokenizer: Any, window: int):
+    lengths = numbers(args.lengths)
+    stream = load_stream(args.distractors, tokenizer, max(lengths) + 1)
+    return own_words.load(args.data, tokenizer, stream, lengths, args.num, args.seed)
 
 
 def load_longbench(args: argparse.Namespace, tokenizer: Any, window: int):

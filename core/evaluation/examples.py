@@ -1,6 +1,7 @@
 """What a benchmark boils down to: texts to be told, questions about them, and how an answer is scored."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from .texts import Check, Rows, read_rows
 
 @dataclass(frozen=True)
 class Question:
-    """prompt: a question, or with `raw` a whole prompt. metric: a name of `METRICS`. labels: for "label" alone."""
+    """prompt: a question, or with `raw` a whole prompt. metric: a name of `METRICS`. labels: the answers
+    a task knows ("label"), or what must not be in the answer ("current")."""
 
     prompt: str
     answers: tuple[str, ...]
@@ -39,6 +41,7 @@ class Example:
 Metric = Callable[[str, Question], float]
 METRICS: dict[str, Metric] = {
     "hit": lambda text, question: float(any(metrics.exact_hit(text, answer) for answer in question.answers)),
+    "current": lambda text, q: float(q.answers[0] in text and not any(label in text for label in q.labels)),
     "f1": lambda text, question: metrics.qa_f1(text, question.answers),
     "all": lambda text, question: metrics.match_all(text, question.answers),
     "any": lambda text, question: metrics.match_any(text, question.answers),
@@ -72,8 +75,10 @@ def run_examples(
 
 def _rows(reader: Reader, example: Example, method: str) -> Iterable[Row]:
     reader.reset()
-    for text in example.texts:
-        reader.ingest(text)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The text has")  # short texts are repeated, as users' are
+        for text in example.texts:
+            reader.ingest(text)
     for number, (question, answer) in enumerate(zip(example.questions, _answers(reader, example), strict=True)):
         text = answer.text if question.raw else metrics.first_line(answer.text)
         score = METRICS[question.metric](text, question)
