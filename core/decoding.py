@@ -1,8 +1,9 @@
 """What makes writing and answering fast without changing what is computed, beside the caches.
 
-Three things cost time. An adapter is two more products per weight; added into a copy of the weight it is none. With grouped-query attention several query heads read
-the same keys: handing torch the group as if it were a sequence lets it read every key once instead of once per head.
-On a CPU a weight stored with its inputs outermost is read in the order in which it is used, nearly twice as fast.
+Three things cost time. An adapter is two more products per weight; added into a copy of the weight it is none. With
+grouped-query attention several query heads read the same keys: handing torch the group as if it were a sequence lets it
+read every key once instead of once per head. On a CPU a weight stored with its inputs outermost is read in the order in
+which it is used, nearly twice as fast.
 """
 
 from functools import partial

@@ -105,7 +105,7 @@ class TokenLog:
                 self._queue = queue[count:], bound, self.length
                 return queue[:count]
         born = self.born.masked_fill(~self.live, torch.iinfo(torch.int64).max)
-        enough = min(len(self), max(count, 4096, self.length // self.SLACK))
+        enough = min(len(self), max(count, 4096, self.length // 8))
         bound = int(born.kthvalue(enough).values) if enough else 0
         queue = ((born <= bound) & self.live).nonzero().flatten()
         queue = queue[born[queue].sort(stable=True).indices]

@@ -1,0 +1,169 @@
+"""What a model with memory costs in bytes, before it is loaded.
+
+    python -m core.cost --model mini --offload long --device-memory 24
+    python -m core.cost --model llama-3.1-8b --form projected --dtype bfloat16
+
+Every component is counted as core stores it; tests hold the counts against the tensors that are really made.
+"""
+
+import argparse
+from dataclasses import dataclass, replace
+
+import torch
+
+from .adapters import add_adapters
+from .config import MPlusConfig
+from .model import MPlusForCausalLM
+
+SPARE = 256
+"""Positions a prefix buffer has beyond memory and prompt (`core.cache.ROOM`)."""
+
+PAPER = {"none": 21_178, "long": 17_973}
+"""GPU megabytes of M+ with Llama-3.1-8B as the paper reports them, without and with offload."""
+
+LLAMA_8B = dict(
+    vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_hidden_layers=32, num_attention_heads=32,
+    num_key_value_heads=8, head_dim=128, tie_word_embeddings=False, max_position_embeddings=131_072,
+)  # fmt: skip
+
+COLUMNS = 4 * 8
+"""Bytes of a row's born, block, slot and recall."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a model is used. form, offload: see `core.reading.new_memory`, `Cost.device`. chunk, prompt: in tokens."""
+
+    dtype: torch.dtype = torch.float32
+    form: str = "smaller"
+    offload: str = "none"
+    chunk: int = 0
+    prompt: int = 64
+    long_term: int | None = None
+    fused: bool = False
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes by component, and by place: `device` computes, `host` holds what is offloaded (one RAM on a CPU).
+
+    weights: parameters, `fused` ones (`core.decoding`) included. short: θ, its newest block, keys and columns.
+    initial: the θ a reset returns to, as the checkpoint has it and as memory stores it. long: tokens of Θ.
+    long_keys: their retriever keys; long_columns: ages, blocks, places, recall. buffer: keys and values of prefix and
+    prompt, all layers. activations: the largest layer of a write or an answer, an estimate.
+    """
+
+    weights: int
+    short: int
+    initial: int
+    long: int
+    long_keys: int
+    long_columns: int
+    buffer: int
+    activations: int
+    offload: str = "none"
+
+    @property
+    def parts(self) -> dict[str, int]:
+        return {name: value for name, value in self.__dict__.items() if name != "offload"}
+
+    @property
+    def host(self) -> int:
+        """What lives off the device: "none": Θ's columns; "long": Θ and the initial θ; "all": θ as well."""
+        away = self.long_columns
+        if self.offload != "none":
+            away += self.long + self.initial
+        return away + (self.short if self.offload == "all" else 0)
+
+    @property
+    def device(self) -> int:
+        return sum(self.parts.values()) - self.host
+
+
+def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
+    """The cost of `config` used as `setting` says, Θ full (or `setting.long_term` tokens a layer).
+
+    Raises ValueError for a form or an offload that does not exist.
+    """
+    if setting.offload not in ("none", "long", "all"):
+        raise ValueError(f"offload is {setting.offload!r}; choose one of none, long, all.")
+    if setting.form not in ("hidden", "projected", "smaller"):
+        raise ValueError(f"form is {setting.form!r}; choose one of hidden, projected, smaller.")
+    size, layers, d, r = setting.dtype.itemsize, config.num_hidden_layers, config.hidden_size, config.retriever_size
+    joined = 2 * config.num_key_value_heads * config.head_dim  # type: ignore[operator]
+    projected = setting.form == "projected" or (setting.form == "smaller" and joined < d)
+    width, pool = joined if projected else d, layers * config.pool_size
+    stored = layers * (config.max_long_term if setting.long_term is None else setting.long_term)
+    if not config.num_retrieved:
+        stored = 0
+    keyed = pool * r * size if projected and config.num_retrieved else 0
+    newest = layers * config.block_size * d * size
+    tokens = setting.prompt + config.prefix_size + SPARE
+    chunk = setting.chunk or config.chunk_size
+    positions = config.block_size + chunk + int(config.has_bos)
+    write = size * (
+        positions * joined * 2 + chunk * (4 * d + 3 * config.intermediate_size) + layers * config.block_size * d
+    )
+    read = size * (setting.prompt * (4 * d + 3 * config.intermediate_size) + config.vocab_size)
+    return Cost(
+        weights=_weights(config, setting.fused) * size,
+        short=pool * width * size + keyed + newest + 3 * 8 * pool,
+        initial=pool * d * size + (pool * width * size + keyed if projected else 0) + newest,
+        long=stored * width * size,
+        long_keys=stored * r * size,
+        long_columns=stored * COLUMNS,
+        buffer=layers * tokens * joined * size,
+        activations=max(write, read),
+        offload=setting.offload,
+    )
+
+
+def _weights(config: MPlusConfig, fused: bool) -> int:
+    """Parameters of a model and its adapters, counted on one that has no data."""
+    with torch.device("meta"):
+        model = MPlusForCausalLM(config)
+        add_adapters(model, config)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if fused and config.lora_rank:
+        adapted = sum(p.numel() for name, p in model.named_parameters() if name.endswith("base_layer.weight"))
+        count += adapted * (2 if config.read_adapter else 1)
+    return count
+
+
+def table(cost: Cost) -> str:
+    """A cost as lines of text, in megabytes."""
+    lines = [f"{name.replace('_', ' '):<14}{value / 1e6:12,.1f} MB" for name, value in cost.parts.items()]
+    lines += [f"{'on device':<14}{cost.device / 1e6:12,.1f} MB", f"{'on host':<14}{cost.host / 1e6:12,.1f} MB"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    from .checkpoint import find
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="mini", help="a checkpoint, or llama-3.1-8b for the paper's shape")
+    parser.add_argument("--offload", default="none", choices=["none", "long", "all"])
+    parser.add_argument("--form", default="smaller", choices=["hidden", "projected", "smaller"])
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--prompt", type=int, default=64, help="tokens of a question")
+    parser.add_argument("--long-term", type=int, help="tokens of Θ a layer; without: as many as it may hold")
+    parser.add_argument("--device-memory", type=float, help="gigabytes there are; says whether it fits")
+    arguments = parser.parse_args()
+    paper = arguments.model == "llama-3.1-8b"
+    config = MPlusConfig(**LLAMA_8B) if paper else MPlusConfig.from_pretrained(find(arguments.model))
+    setting = Setting(
+        getattr(torch, arguments.dtype), arguments.form, arguments.offload,
+        prompt=arguments.prompt, long_term=arguments.long_term,
+    )  # fmt: skip
+    cost = memory_cost(config, setting)
+    print(table(cost))
+    if paper:
+        for offload, reported in PAPER.items():
+            ours = memory_cost(config, replace(setting, offload=offload)).device / 2**20
+            print(f"offload {offload:<5} paper {reported:,} MB, here {ours:,.0f} MB (2^20 bytes)")
+    if arguments.device_memory:
+        print("fits" if cost.device <= arguments.device_memory * 1e9 else "does not fit")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Θ on disk: append-only columns in memory-mapped files, behind the interface of `TokenLog`.
+
+A folder holds one file per layer and column, and `commits`: a record per `DiskTier.commit`, with the rows of every
+layer from which and up to which it reaches and a checksum of them. What a killed process had not committed is not
+there when the folder is opened again. Rows that died are listed in `deaths.<layer>`; they leave the disk when the tier
+is compacted, which writes a new generation beside the old one and then changes the name in `tier.json`.
+
+Rows are mapped, not read: a search brings in the keys, a retrieved token its own page. For the paper's rules, under
+which nothing but death changes a row. Committed rows survive the death of the process; `flush` makes them survive a
+power cut as well.
+"""
+
+import json
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .log import DEAD, TokenLog
+
+MAPPED = ("tokens", "keys", "born", "slot")
+STORED = (*MAPPED, "block")
+ROOM = 1 << 16
+"""Rows a file grows by at least. Files are sparse: room that is not used takes no disk."""
+
+
+class DiskLog(TokenLog):
+    """One layer's rows on disk. A fork may go back and write over what its elders appended later; reading those elders
+    then raises ValueError, as on disk there is only one future."""
+
+    SLACK = 0  # never compacts by itself
+
+    def __init__(
+        self, folder: Path, layer: int, widths: tuple[int, int], dtype: torch.dtype, length: int, dead: Tensor
+    ):
+        self._files = {name: folder / f"{layer}.{name}" for name in STORED}
+        self._shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+            "tokens": ((widths[0],), dtype), "keys": ((widths[1],), dtype),
+            "born": ((), torch.int64), "slot": ((), torch.int64), "block": ((), torch.int64),
+        }  # fmt: skip
+        self.length = 0
+        self._tip, self._returns, self._seen = [length], [], 0
+        self._queue, self._own_block = None, True
+        self._columns = {"block": torch.zeros(0, dtype=torch.int64), "recall": torch.zeros(0, dtype=torch.float64)}
+        self._map(max(length, 1))
+        self.length = self.merged = length
+        self._columns["block"][:length] = self._block_file[:length]
+        self.dead = dead
+        self._columns["block"][dead] = DEAD
+        self.num_dead = len(dead)
+
+    def _map(self, capacity: int) -> None:
+        for name, (shape, dtype) in self._shapes.items():
+            path, size = self._files[name], capacity * (shape[0] if shape else 1)
+            with path.open("ab") as file:
+                file.truncate(max(size * dtype.itemsize, path.stat().st_size))
+            column = torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(capacity, *shape)
+            if name == "block":
+                self._block_file = column
+            else:
+                self._columns[name] = column
+        for name in ("block", "recall"):
+            grown = torch.zeros(capacity, dtype=self._columns[name].dtype)
+            grown[: self.length] = self._columns[name][: self.length]
+            self._columns[name] = grown
+        self._own_block = True
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name in (*TokenLog.APPENDED, *TokenLog.CHANGED) and min(self._returns[self._seen :], default=self.length) < (
+            self.length
+        ):
+            raise ValueError("This state of the memory has been written over on disk; go on from the newer one.")
+        return super().__getattr__(name)
+
+    def append(self, **rows: Tensor) -> None:
+        end = self.length + len(rows["tokens"])
+        if self._tip[0] != self.length:
+            self._returns.append(self.length)  # what stood behind our last row is gone, for all forks
+        if end > len(self._columns["tokens"]):
+            self._map(end + max(end // 4, ROOM))
+        self._block_file[self.length : end] = rows["block"]
+        for name, new in rows.items():
+            self._columns[name][self.length : end] = new.detach().to("cpu", self._columns[name].dtype)
+        self.length = self._tip[0] = end
+        self._seen = len(self._returns)
+
+    def kill(self, rows: Tensor) -> int:
+        rows = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
+        rows = rows[self.block[rows] != DEAD]
+        if len(rows):
+            self.dead = torch.cat([self.dead, rows])
+        return super().kill(rows)
+
+    def checksum(self, start: int, end: int, value: int = 0) -> int:
+        for name in MAPPED:
+            value = zlib.crc32(self._columns[name][start:end].contiguous().view(torch.uint8).numpy(), value)
+        return zlib.crc32(self._block_file[start:end].view(torch.uint8).numpy(), value)
+
+
+class DiskTier:
+    """Θ of all layers in one folder. `logs` takes the place of a memory's logs; call `commit` after every chunk.
+
+    widths: of a memory token and of a retriever key. Raises ValueError if the folder holds a tier of another kind.
+    """
+
+    def __init__(self, folder: str | os.PathLike, num_layers: int, widths: tuple[int, int], dtype: torch.dtype):
+        self.folder, self.widths, self.dtype = Path(folder), widths, dtype
+        kind = {"layers": num_layers, "widths": list(widths), "dtype": str(dtype)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        manifest = self.folder / "tier.json"
+        known = json.loads(manifest.read_text()) if manifest.is_file() else {**kind, "generation": 0}
+        if {name: known.get(name) for name in kind} != kind:
+            raise ValueError(f"{self.folder} holds Θ of another kind ({known}); this memory needs {kind}.")
+        self._kind, self.generation = kind, known["generation"]
+        self._record = struct.Struct(f"<{4 * num_layers}qI")
+        self._open()
+        if not manifest.is_file():
+            self._name_generation()
+
+    def _open(self) -> None:
+        self._home = self.folder / f"{self.generation:06d}"
+        self._home.mkdir(exist_ok=True)
+        records = list(self._records())
+        layers, places = self._kind["layers"], len(records) * (self._record.size + 4)
+        self._commits = (self._home / "commits").open("ab")
+        self._commits.truncate(places)  # half a record of a process that was killed
+        _, ends, first, count = _quarters(records[-1][:-1], layers) if records else ((0,) * layers,) * 4
+        self.logs: list[DiskLog] = []
+        for layer in range(layers):
+            path = self._home / f"deaths.{layer}"
+            dead = torch.zeros(0, dtype=torch.int64)
+            if count[layer]:
+                raw = path.read_bytes()[8 * first[layer] : 8 * (first[layer] + count[layer])]
+                dead = torch.frombuffer(bytearray(raw), dtype=torch.int64)
+            self.logs.append(DiskLog(self._home, layer, self.widths, self.dtype, ends[layer], dead))
+        self._ends, self._deaths = list(ends), [log.dead for log in self.logs]
+        self._first = list(first)
+
+    def _records(self) -> Iterator[tuple[int, ...]]:
+        path = self._home / "commits"
+        raw = path.read_bytes() if path.is_file() else b""
+        step = self._record.size + 4
+        for start in range(0, len(raw) - step + 1, step):
+            body = raw[start : start + step - 4]
+            if zlib.crc32(body) != int.from_bytes(raw[start + step - 4 : start + step], "little"):
+                return
+            yield self._record.unpack(body)
+
+    def commit(self, logs: list[Any] | None = None) -> None:
+        """Make everything that was appended and killed so far part of the tier. `logs`: the memory's present ones."""
+        self.logs = self.logs if logs is None else logs
+        starts, value = [], 0
+        for layer, log in enumerate(self.logs):
+            start = min([self._ends[layer], *log._returns[: log._seen]]) if log._returns else self._ends[layer]
+            starts.append(min(start, log.length))
+            value = log.checksum(starts[-1], log.length, value)
+            log._returns.clear()
+            log._seen = 0
+            if log.dead is not self._deaths[layer]:
+                self._note_deaths(layer, log.dead)
+        self._ends = [log.length for log in self.logs]
+        body = self._record.pack(*starts, *self._ends, *self._first, *(len(log.dead) for log in self.logs), value)
+        self._commits.write(body + zlib.crc32(body).to_bytes(4, "little"))
+        self._commits.flush()
+
+    def _note_deaths(self, layer: int, dead: Tensor) -> None:
+        """Append what died since; where the list has become another one, as after going back, write it anew behind."""
+        known, path = self._deaths[layer], self._home / f"deaths.{layer}"
+        grows = len(dead) >= len(known) and torch.equal(dead[: len(known)], known)
+        with path.open("ab") as file:
+            if not grows or file.tell() != 8 * (self._first[layer] + len(known)):
+                self._first[layer], known = file.tell() // 8, dead[:0]
+            file.write(dead[len(known) :].numpy().tobytes())
+        self._deaths[layer] = dead
+
+    def verify(self) -> list[tuple[int, int]]:
+        """Read everything; the rows (first, last + 1 of layer 0) of commits whose checksum is wrong."""
+        layers, stack = self._kind["layers"], []
+        for record in self._records():
+            starts, ends, _, _ = _quarters(record[:-1], layers)
+            while stack and stack[-1][1][0] > starts[0]:
+                stack.pop()  # written over later
+            stack.append((starts, ends, record[-1]))
+        wrong = []
+        for starts, ends, expected in stack:
+            value = 0
+            for log, start, end in zip(self.logs, starts, ends, strict=True):
+                value = log.checksum(start, end, value)
+            if value != expected:
+                wrong.append((starts[0], ends[0]))
+        return wrong
+
+    def compact(self) -> None:
+        """Leave dead rows out, on the disk too. The logs of before may no longer be used; take `logs` anew."""
+        old, old_home = self.logs, self._home
+        self._commits.close()
+        self.generation += 1
+        shutil.rmtree(self.folder / f"{self.generation:06d}", ignore_errors=True)
+        self._open()
+        for source, target in zip(old, self.logs, strict=True):
+            for rows in source.live.nonzero().flatten().split(ROOM):
+                target.append(**{name: getattr(source, name)[rows] for name in (*STORED, "recall")})
+            target.merged = target.length
+        self.commit()
+        self.flush()
+        self._name_generation()
+        shutil.rmtree(old_home)
+
+    def _name_generation(self) -> None:
+        draft = self.folder / ".tier.json.part"
+        draft.write_text(json.dumps({**self._kind, "generation": self.generation}))
+        os.replace(draft, self.folder / "tier.json")
+
+    def flush(self) -> None:
+        """Hand everything to the disk itself."""
+        for path in self._home.iterdir():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+
+def _quarters(values: tuple[int, ...], size: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(values[start : start + size] for start in range(0, 4 * size, size))

@@ -1,0 +1,60 @@
+"""The planner's bytes are the bytes of the tensors that are made."""
+
+import pytest
+import torch
+
+from core.config import MPlusConfig
+from core.cost import LLAMA_8B, Setting, memory_cost
+from core.decoding import prepare_for_answers
+from core.reader import MPlusReader
+from core.reading import new_memory, write
+from tests.toys import toy_mplus, toy_tokenizer
+
+torch.set_num_threads(1)
+MEDIUM = {
+    "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "head_dim": 32, "num_attention_heads": 8,
+          "block_size": 16, "num_blocks": 20, "num_retrieved": 64, "retriever_size": 32, "chunk_size": 32}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [{}, {"num_key_value_heads": 1}, MEDIUM, {"num_retrieved": 0}])
+@pytest.mark.parametrize("form", ["hidden", "projected"])
+def test_planned_bytes_are_measured_bytes_within_two_percent(shape, form):
+    model = toy_mplus(**shape)
+    config = model.config
+    reader = MPlusReader(model, toy_tokenizer(), new_memory(model, form))
+    for _ in range(2 + config.num_retrieved // config.block_size):
+        write(model, [reader.memory], torch.randint(0, 200, (1, config.chunk_size)))
+    reader.answer("x" * 40, max_new_tokens=2)
+    state = reader.memory.state
+    length = len(state.logs[0]) if state.logs else 0
+    prompt = reader.buffer.held and next(iter(reader.buffer.storage.values()))[0].shape[2] - config.prefix_size - 256
+    cost = memory_cost(config, Setting(form=form, prompt=int(prompt), long_term=length))
+    measured = {
+        "weights": sum(parameter.nbytes for parameter in model.parameters()),
+        "short": sum(t.nbytes for t in (state.pool, state.newest, state.stamp, state.block, state.slot))
+        + (state.keys.nbytes if state.keys is not None else 0),
+        "long": sum(log.tokens.nbytes for log in state.logs),
+        "long_keys": sum(log.keys.nbytes for log in state.logs),
+        "long_columns": sum(log.num_bytes - log.tokens.nbytes - log.keys.nbytes for log in state.logs),
+        "buffer": reader.buffer.num_bytes,
+    }
+    assert {name: cost.parts[name] for name in measured} == pytest.approx(measured, rel=0.02)
+    prepare_for_answers(model)
+    fused = sum(
+        w.nbytes for m in model.modules() for w in (getattr(m.forward, "args", ((), {}))[1:2] or [{}])[0].values()
+    )
+    whole = memory_cost(config, Setting(form=form, fused=True)).weights
+    assert whole == pytest.approx(measured["weights"] + fused, rel=0.02)
+
+
+def test_the_paper_shape_and_wrong_settings():
+    config = MPlusConfig(**LLAMA_8B)
+    cost = memory_cost(config, Setting(torch.bfloat16, "projected"))
+    assert cost.weights == pytest.approx(2 * 8.2e9, rel=0.02)
+    assert cost.long == 150_000 * 32 * 2048 * 2
+    assert memory_cost(config, Setting(torch.bfloat16, "hidden")).long == 2 * cost.long
+    assert sum(cost.parts.values()) == cost.device + cost.host
+    with pytest.raises(ValueError, match="offload"):
+        memory_cost(config, Setting(offload="some"))
+    with pytest.raises(ValueError, match="form"):
+        memory_cost(config, Setting(form="flat"))
