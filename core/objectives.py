@@ -186,3 +186,33 @@ def decoder(model: MPlusForCausalLM, layer: int) -> MPlusDecoderLayer:
 def projected(model: MPlusForCausalLM, layer: int, tokens: Tensor) -> Segment:
     """Memory tokens (B, m, d) as a segment of keys and values."""
     return Segment(project(tokens, decoder(model, layer)), projected=True)
+
+
+def identity_loss(
+    model: MPlusForCausalLM, blocks: Tensor, ids: Tensor, often: Tensor, generator: torch.Generator, count: int = 512
+) -> tuple[Tensor, list[float]]:
+    """What a memory token stands for must survive in it: cross-entropy of reading it off, and the share right by layer.
+
+    A memory token (L, B, C, K, d) is seen through the read path of one query head per key-value head, as if it alone
+    were attended to, and the token of ids (B, C, n) that it was written at is predicted. Layer 0 needs no help. Our own
+    addition: without it the upper layers store what comes next instead of what stands here, and neither reader nor
+    retriever finds anything there. often (V,): how often a token is drawn into the sample of `count`.
+    """
+    size, width = min(ids.shape[-1], blocks.shape[3]), model.config.head_dim
+    tokens = ids[:, :, ids.shape[-1] - size :].flatten()
+    states = blocks[:, :, :, blocks.shape[3] - size :].flatten(1, 3)
+    drawn = torch.rand(len(tokens), generator=generator).to(often.device) < often[tokens]
+    rows = drawn.nonzero()[:, 0]
+    rows = rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
+    heads, groups = model.config.num_attention_heads, model.config.num_key_value_heads
+    losses, right = [], []
+    with merged(model, READ):
+        for layer in range(1, len(blocks)):
+            reader = decoder(model, layer)
+            values = reader.self_attn.v_proj(reader.input_layernorm(states[layer][rows])).unflatten(-1, (groups, width))
+            first = reader.self_attn.o_proj.weight.unflatten(1, (heads, width))[:, :: heads // groups]
+            out = torch.einsum("mgw,dgw->md", values, first.to(values.dtype))
+            logits = F.linear(model.model.norm(out), model.lm_head.weight).float()
+            losses.append(F.cross_entropy(logits, tokens[rows]))
+            right.append((logits.argmax(-1) == tokens[rows]).float().mean().item())
+    return torch.stack(losses).mean(), right

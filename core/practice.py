@@ -14,11 +14,12 @@ from .curriculum import Lesson, Task
 from .lessons import Item, Lessons
 from .lexical_start import start_retrievers
 from .model import MPlusForCausalLM
-from .objectives import Outcome, PastBlocks, predict, projected, surround, write_chunks
+from .objectives import Outcome, PastBlocks, identity_loss, predict, projected, surround, write_chunks
 from .packing import Packed, Passage, pack
 from .retrieval_lesson import TaughtPrefix
 
 RETRIEVER_WEIGHT, RETRIEVER_STEPS = 0.5, 0.5  # of the retriever's loss, and on which share of the steps it counts
+IDENTITY_WEIGHT = 0.5  # of the loss that keeps in memory what its tokens stand for
 RIVALS = 128  # blocks of earlier steps that the right block is told apart from, besides those of the batch
 FARTHEST = 600  # writes; ages are drawn log-uniformly up to here
 REPEAT = "Repeat:"
@@ -28,21 +29,29 @@ BANDS = (("near", 5), ("mid", 25), ("far", 90), ("very_far", 10**9))
 class Practice(nn.Module):
     """Holds the model; `forward(lesson, figures)` is one step. All chance comes from the lessons' Random and `seed`."""
 
-    def __init__(self, model: MPlusForCausalLM, lessons: Lessons, seed: int, repeat: list[int], keep: int = 2048):
+    def __init__(
+        self, model: MPlusForCausalLM, lessons: Lessons, seed: int, repeat: list[int], keep: int = 2048, crowd: int = 32
+    ):
+        """repeat: the tokens that ask for a whole chunk. keep: past blocks. crowd: memories written in warming up."""
         super().__init__()
+        self.crowd = crowd
         self.model, self.lessons, self.rng, self.repeat = model, lessons, lessons.rng, repeat
         self.generator = torch.Generator().manual_seed(seed)
         self.past = PastBlocks(keep)
         self.tokens = 0
         self.retriever_started = False
+        self.often: Tensor | None = None
+
+    def prepare(self, lesson: Lesson) -> None:
+        """Before a lesson's first step: the retriever gets its start when it is first needed."""
+        if not self.retriever_started and any(task.long_term for task in lesson.tasks):
+            start_retrievers(self.model, self.lessons, self._newest(self.crowd, 1))
+            self.retriever_started = True
 
     def forward(self, lesson: Lesson, figures: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
         """`figures` are the running ones: they decide how plain the facts are."""
         self.lessons.facts.plain = lesson.plain_share(figures)
         task = self.rng.choices(lesson.tasks, [task.share for task in lesson.tasks])[0]
-        if task.long_term and not self.retriever_started:
-            start_retrievers(self.model, self.lessons, self._newest(32, 1))
-            self.retriever_started = True
         return getattr(self, task.kind)(task)
 
     # ── the four kinds of steps ──
@@ -71,7 +80,8 @@ class Practice(nn.Module):
         packed = self._packed(rows)
         outcome = predict(self.model, packed, lambda layer, _: written[layer].flatten(1, 2), count * written.shape[3])
         answers = [[passage.weight > 1 for passage in row] for row in rows]
-        return outcome.loss, {"blocks": mean(self._hits(packed, outcome, rows, answers))}
+        kept, figures = self._identity(written, ids)
+        return outcome.loss + kept, figures | {"blocks": mean(self._hits(packed, outcome, rows, answers))}
 
     def memory(self, task: Task, retriever_alone: bool = False) -> tuple[Tensor, dict[str, float]]:
         """Facts in a memory that has read much else before and since."""
@@ -88,7 +98,8 @@ class Practice(nn.Module):
             rows.append([asked(item) for _, item in chosen] or [Passage(self.lessons.prose.window(8), 7, 0.0)])
         outcome, packed, figures, extra = self._read(task, written, ages, size, rows, sources, self._prompts(rows))
         hits = self._hits(packed, outcome, rows)
-        loss = extra if retriever_alone else outcome.loss + extra
+        kept, identity = self._identity(written, ids)
+        loss = extra if retriever_alone else outcome.loss + extra + kept
         old = [ages[b][sources[b, q]] for b, row in enumerate(rows) for q in range(len(row)) if sources[b, q] >= 0]
         hits = [hit for hit, (b, q) in zip(hits, places(rows), strict=True) if sources[b, q] >= 0]
         lower = 0
@@ -96,7 +107,7 @@ class Practice(nn.Module):
             band = [hit for hit, age in zip(hits, old, strict=True) if lower <= age < upper]
             figures |= {name: mean(band)} if band else {}
             lower = upper
-        return loss, figures | ({"memory": mean(hits)} if hits else {})
+        return loss, figures | identity | ({"memory": mean(hits)} if hits else {})
 
     def retriever(self, task: Task) -> tuple[Tensor, dict[str, float]]:
         """As `memory`, but only the retriever learns: the rest is run without a gradient, which is much faster."""
@@ -144,6 +155,14 @@ class Practice(nn.Module):
         self.past.add(written[:, :, self.rng.randrange(written.shape[2]) :])
         return outcome, packed, figures, extra
 
+    def _identity(self, written: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, float]]:
+        if self.often is None:  # frequent tokens are mostly left out
+            tokens = torch.tensor([token for piece in self.lessons.prose.pieces for token in piece])
+            share = tokens.bincount(minlength=self.model.config.vocab_size) / len(tokens)
+            self.often = (1e-3 / (share + 1e-6)).sqrt().clamp(max=1.0).to(self._device)
+        loss, right = identity_loss(self.model, written, ids, self.often, self.generator)
+        return IDENTITY_WEIGHT * loss, {f"kept_{layer}": share for layer, share in enumerate(right, start=1)}
+
     def _chunks(self, task: Task, count: int, updates: float = 0.0) -> tuple[Tensor, list[list[list[Item]]]]:
         longest = self.lessons.chunk_size
         middle = longest * 11 // 16
@@ -164,10 +183,11 @@ class Practice(nn.Module):
             newest = pool[:, None, None, -size:]
             with torch.no_grad():
                 for _ in range(8):
-                    ids = [[self.lessons.prose.window(self.lessons.chunk_size) for _ in range(2)] for _ in range(32)]
-                    newest = newest.expand(-1, 32, 1, -1, -1) if newest.shape[1] == 1 else newest
-                    self.past.add(write_chunks(self.model, torch.tensor(ids).to(self._device), newest))
-                    newest = self.past.pick(32, 1, self.generator)
+                    text = [self.lessons.prose.window(2 * self.lessons.chunk_size) for _ in range(self.crowd)]
+                    ids = torch.tensor(text).view(self.crowd, 2, -1).to(self._device)
+                    newest = newest.expand(-1, self.crowd, 1, -1, -1)
+                    self.past.add(write_chunks(self.model, ids, newest))
+                    newest = self.past.pick(self.crowd, 1, self.generator)
         return self.past.pick(batch, count, self.generator)
 
     def _ages(self, count: int, farthest: int) -> list[int]:
@@ -201,6 +221,7 @@ class Practice(nn.Module):
             "past": self.past.state_dict(),
             "tokens": self.tokens,
             "retriever_started": self.retriever_started,
+            "often": self.often,
         }
 
     def load_progress(self, state: dict[str, Any]) -> None:
@@ -208,6 +229,7 @@ class Practice(nn.Module):
         self.generator.set_state(state["generator"])
         self.past.load_state_dict(state["past"], self._device)
         self.tokens, self.retriever_started = state["tokens"], state["retriever_started"]
+        self.often = None if state["often"] is None else state["often"].to(self._device)
 
 
 def asked(item: Item, weight: float = 1.0) -> Passage:

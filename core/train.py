@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
@@ -20,7 +20,7 @@ from .config import MPlusConfig
 from .curriculum import GEOMETRY, MINI, SHAPES
 from .practice import Practice
 from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
-from .training import Training, checkpoints
+from .training import Training, accelerator, checkpoints
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,22 +41,20 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def start_recipe(args: argparse.Namespace, accelerator: Accelerator) -> Training:
+def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     """The model, its practice and its optimizers, ready to run."""
     sources = find_sources(args.data)
     found = checkpoints(args.out) if args.resume else []
-    with accelerator.main_process_first():  # the others read what the first has made
+    with processes.main_process_first():  # the others read what the first has made
         folder = found[-1] if found else args.out / "tokenizer"
-        if not found and accelerator.is_main_process:
+        if not found and processes.is_main_process:
             recipe_tokenizer(sources, SHAPES[args.recipe]["vocab_size"], args.seed).save_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     config = MPlusConfig(**GEOMETRY, **SHAPES[args.recipe])
-    model = recipe_model(config, args.seed).to(accelerator.device)
-    practice = recipe_practice(
-        model, tokenizer, sources, args.seed, accelerator.process_index, accelerator.num_processes
-    )
+    model = recipe_model(config, args.seed).to(processes.device)
+    practice = recipe_practice(model, tokenizer, sources, args.seed, processes.process_index, processes.num_processes)
     optimizers = recipe_optimizers(model)
-    return Training(accelerator, practice, MINI, optimizers, tokenizer, args.out, clip=1.0, before_export=settle)
+    return Training(processes, practice, MINI, optimizers, tokenizer, args.out, clip=1.0, before_export=settle)
 
 
 def settle(practice: Practice) -> None:
@@ -66,10 +64,8 @@ def settle(practice: Practice) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
-    processes = DistributedDataParallelKwargs(find_unused_parameters=True)  # a step needs not all of them
-    accelerator = Accelerator(mixed_precision=args.precision, kwargs_handlers=[processes])
     try:
-        training = start_recipe(args, accelerator)
+        training = start_recipe(args, accelerator(args.precision))
         if args.resume and not training.resume():
             raise ValueError(f"There is no checkpoint under {args.out} to resume; start without --resume.")
         show(training, args)

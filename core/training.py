@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -32,6 +32,12 @@ class Phase(Protocol):
     def finished(self, step: int, figures: Mapping[str, float]) -> bool: ...
 
 
+def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
+    """One process or many, on whatever devices there are, bf16 or "no" mixed precision."""
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # no step needs all of them
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
+
+
 @dataclass
 class TrainState:
     """How far a run has come. step counts within the phase, total over all; figures are running means,
@@ -48,9 +54,9 @@ class TrainState:
 class Training:
     """Runs `practice(phase, figures) -> (loss, figures)` through a plan.
 
-    practice: a module that holds `.model`, counts `.tokens`, and has `progress` and `load_progress` for what it
-    carries from step to step. Parameter groups are called by the names that a phase's `rates` gives rates for.
-    before_export(practice) runs before a phase's model is kept.
+    practice: a module that holds `.model`, counts `.tokens`, may change the model in `prepare(phase)` before a phase,
+    and has `progress` and `load_progress` for what it carries from step to step. Parameter groups are called by the
+    names that a phase's `rates` gives rates for. before_export(practice) runs before a phase's model is kept.
     """
 
     def __init__(
@@ -85,6 +91,8 @@ class Training:
         try:
             while self.state.phase < len(self.plan) and self.state.total != ended:
                 phase = self.plan[self.state.phase]
+                if not self.state.step:
+                    self._prepare(phase)
                 loss = self._step(phase)
                 if self.state.total % log_every == 0:
                     passed = time.monotonic() - started
@@ -102,6 +110,13 @@ class Training:
             self.save()
             raise
         self.save()
+
+    def _prepare(self, phase: Phase) -> None:
+        """What a practice changes by itself, from chance of its own, all processes take over from the first."""
+        self.practice.prepare(phase)  # type: ignore[operator]
+        if self.accelerator.num_processes > 1:
+            for parameter in self.model.parameters():
+                torch.distributed.broadcast(parameter.data, 0)
 
     def _step(self, phase: Phase) -> float:
         rates = phase.rates(self.state.step)

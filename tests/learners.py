@@ -1,9 +1,9 @@
 """A recipe in miniature: a model just large enough for the copying circuit, its practice and its training."""
 
 import random
+from functools import cache
 from pathlib import Path
 
-from accelerate import Accelerator
 from transformers import PreTrainedTokenizerFast
 
 from core.config import MPlusConfig
@@ -11,9 +11,9 @@ from core.curriculum import GEOMETRY, Lesson, Task
 from core.facts import World
 from core.lessons import Facts, GeneratedDocuments, Lessons, Prose
 from core.practice import Practice
-from core.recipe import recipe_model, recipe_optimizers, recipe_practice
+from core.recipe import recipe_model, recipe_optimizers
 from core.tokenizer_training import train_tokenizer
-from core.training import Training
+from core.training import Training, accelerator
 
 LITTLE = {
     "vocab_size": 400, "hidden_size": 136, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
@@ -32,6 +32,7 @@ def little_config(**settings) -> MPlusConfig:
     return MPlusConfig(**{**GEOMETRY, **LITTLE, **settings})
 
 
+@cache
 def little_tokenizer(vocab_size: int = LITTLE["vocab_size"]) -> PreTrainedTokenizerFast:
     world = World(random.Random(0))
     return train_tokenizer(
@@ -46,14 +47,9 @@ def little_lessons(tokenizer, seed: int = 0) -> Lessons:
     return Lessons(Facts(world, tokenizer), prose, rng, chunk_size=32, min_chunk=16)
 
 
-def little_practice(seed: int = 0) -> Practice:
-    tokenizer = little_tokenizer()
-    return Practice(recipe_model(little_config(), seed), little_lessons(tokenizer, seed), seed, [5, 6], keep=64)
-
-
 def little_training(out: Path, plan=PLAN, seed: int = 0) -> Training:
-    accelerator, tokenizer = Accelerator(cpu=True), little_tokenizer()
+    processes, tokenizer = accelerator("no", cpu=True), little_tokenizer()
     model = recipe_model(little_config(), seed)
-    rank, ranks = accelerator.process_index, accelerator.num_processes
-    practice = recipe_practice(model, tokenizer, [], seed, rank, ranks)
-    return Training(accelerator, practice, plan, recipe_optimizers(model), tokenizer, out, clip=1.0)
+    rank = processes.process_index
+    practice = Practice(model, little_lessons(tokenizer, 2 * seed + rank), seed + rank, [5, 6], keep=64, crowd=4)
+    return Training(processes, practice, plan, recipe_optimizers(model), tokenizer, out, clip=1.0)
