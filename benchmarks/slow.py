@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import rotate_half
 
 from core.adapters import READ, WRITE, use_adapter
+from core.log import TokenLog
 from core.model import MPlusForCausalLM
 
 
@@ -25,11 +26,10 @@ class SlowMPlus:
         layers, d, r = config.num_hidden_layers, config.hidden_size, config.retriever_size
         self.pool: Tensor = model.memory.pool.clone()  # type: ignore[operator]
         self.pool_ages = torch.zeros(layers, config.pool_size, dtype=torch.int64)
-        dtype = self.pool.dtype
-        self.long = [torch.empty(0, d, dtype=dtype) for _ in range(layers)]
-        self.keys = [torch.empty(0, r, dtype=dtype) for _ in range(layers)]
-        self.ages = [torch.empty(0, dtype=torch.int64) for _ in range(layers)]
-        self.recall = [torch.empty(0, dtype=torch.float64) for _ in range(layers)]
+        empty = TokenLog.empty(d, r, self.pool.dtype)
+        logs = model.initial_long_term or [empty] * layers
+        self.long, self.keys = [log.tokens.clone() for log in logs], [log.keys.clone() for log in logs]
+        self.ages, self.recall = [-log.born for log in logs], [log.recall.clone() for log in logs]
         self.pending: tuple[Tensor, Tensor, Tensor] | None = None
         self.since_merge = 0
 

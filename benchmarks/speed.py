@@ -1,6 +1,6 @@
 """Core against a literal slow path (`benchmarks.slow`): the same weights, drops and results, at a medium shape.
 
-    python -m benchmarks.speed [--writes 330] [--rounds 7] [--threads 1]
+    python -m benchmarks.speed [--writes 20] [--size 20160] [--rounds 7] [--threads 1]
 
 Both paths take turns in one process, so the ratios hold also on a machine that other programs use.
 """
@@ -12,7 +12,7 @@ import statistics
 import torch
 from torch import Tensor
 
-from benchmarks.shapes import MEDIUM, random_chunks, random_model
+from benchmarks.shapes import MEDIUM, fill_long_term, random_chunks, random_model
 from benchmarks.slow import SlowMPlus
 from benchmarks.timing import in_turns, now, save
 from core.adapters import READ, use_adapter
@@ -94,8 +94,9 @@ def num_bytes(slow: SlowMPlus, memory: Memory) -> dict[str, dict[str, float]]:
     return {name: {"slow": theirs[name] / 1e6, "core": ours[name] / 1e6} for name in ours}
 
 
-def measure(writes: int, rounds: int) -> dict:
+def measure(writes: int, rounds: int, size: int) -> dict:
     model = random_model(MEDIUM)
+    fill_long_term(model, size)
     config = model.config
     slow, fast = SlowMPlus(model), FastMPlus(copy.deepcopy(model))
     paths = {"slow": slow, "core": fast}
@@ -140,12 +141,13 @@ def measure(writes: int, rounds: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--writes", type=int, default=330, help="chunks to write first; 330 fill Θ to 21k tokens")
+    parser.add_argument("--writes", type=int, default=20, help="chunks to write first")
+    parser.add_argument("--size", type=int, default=20_160, help="tokens of Θ a layer to start with")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    result = measure(arguments.writes, arguments.rounds)
+    result = measure(arguments.writes, arguments.rounds, arguments.size)
     for name, row in result["milliseconds"].items():
         gate = f"(gate {GATES[name]}x)" if name in GATES else ""
         print(

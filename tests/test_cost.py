@@ -5,7 +5,7 @@ import torch
 
 from core.config import MPlusConfig
 from core.cost import LLAMA_8B, Setting, memory_cost
-from core.decoding import prepare_for_answers
+from core.decoding import fused_bytes, prepare_for_answers
 from core.reader import MPlusReader
 from core.reading import new_memory, write
 from tests.toys import toy_mplus, toy_tokenizer
@@ -40,9 +40,7 @@ def test_planned_bytes_are_measured_bytes_within_two_percent(shape, form):
     }
     assert {name: cost.parts[name] for name in measured} == pytest.approx(measured, rel=0.02)
     prepare_for_answers(model)
-    fused = sum(
-        w.nbytes for m in model.modules() for w in (getattr(m.forward, "args", ((), {}))[1:2] or [{}])[0].values()
-    )
+    fused = fused_bytes(model)
     whole = memory_cost(config, Setting(form=form, fused=True)).weights
     assert whole == pytest.approx(measured["weights"] + fused, rel=0.02)
 

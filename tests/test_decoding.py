@@ -49,3 +49,20 @@ def test_preparing_changes_no_parameter_and_leaves_training_to_the_adapters():
         prepared.write(torch.arange(16)[None], newest).sum().backward()
     gradients = [p.grad for name, p in prepared.named_parameters() if "lora_A.write" in name and "layers.0" in name]
     assert gradients and any(g is not None and g.abs().sum() > 0 for g in gradients)
+
+
+def test_a_weight_that_changes_is_fused_anew():
+    plain = toy_mplus(std=0.05)
+    prepared = copy.deepcopy(plain)
+    prepare_for_answers(prepared)
+    newest = torch.randn(2, 1, 8, 64)
+    for model in (plain, prepared):
+        with torch.no_grad(), use_adapter(model, WRITE):
+            model.write(torch.arange(16)[None], newest)
+            model.model.layers[0].mlp.up_proj.lora_B["write"].weight.add_(0.1)
+    with torch.no_grad():
+        blocks = []
+        for model in (plain, prepared):
+            with use_adapter(model, WRITE):
+                blocks.append(model.write(torch.arange(16)[None], newest))
+    assert torch.allclose(*blocks, atol=1e-4)

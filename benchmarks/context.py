@@ -1,0 +1,77 @@
+"""M+ against the same base with the whole text in its context: first token and bytes by length of the text.
+
+    python -m benchmarks.context [--lengths 2048 4096 8192 16384]
+
+The base reads the text and the question in one pass; M+ has read the text before and answers behind its memory. What
+reading cost M+ is given beside it, and from which length on its answer comes sooner and its memory is smaller.
+"""
+
+import argparse
+
+import torch
+
+from benchmarks.shapes import MEDIUM, random_chunks, random_model
+from benchmarks.speed import FastMPlus
+from benchmarks.timing import in_turns, now, save
+
+QUESTION = 32
+
+
+def measure(lengths: list[int], rounds: int) -> dict:
+    model = random_model(MEDIUM, rules="paper")
+    config = model.config
+    size = model.dtype.itemsize
+    row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
+    fast, read, chunks = FastMPlus(model), 0, random_chunks(config, max(lengths) // config.chunk_size)
+    question, result, spent = random_chunks(config, 1, QUESTION, seed=1), {}, 0.0
+    for length in sorted(lengths):
+        begin = now()
+        for chunk in chunks[read : length // config.chunk_size]:
+            fast.write(chunk[None])
+        read, spent = length // config.chunk_size, spent + now() - begin
+        text = torch.cat([chunks[:read].flatten()[None], question], dim=1)
+
+        @torch.no_grad()
+        def base(text=text):
+            model(text, logits_to_keep=1)
+
+        times = in_turns({"context": base, "core": lambda: fast.prefill(question)}, rounds)
+        state = fast.memory.state
+        held = (
+            state.pool.nbytes
+            + state.newest.nbytes
+            + fast.buffer.num_bytes
+            + (0 if state.keys is None else state.keys.nbytes)
+        )
+        long = sum(log.num_bytes for log in state.logs)
+        result[length] = {
+            "first token, context": times["context"], "first token, core": times["core"], "reading, core": spent,
+            "device bytes, context": row * (length + QUESTION), "device bytes, core": held, "host bytes, core": long,
+        }  # fmt: skip
+        print(length, result[length], flush=True)
+    return result
+
+
+def crossing(result: dict, one: str, other: str) -> int | None:
+    """The first length from which on `other` needs less than `one`."""
+    better = [length for length, row in result.items() if row[other] < row[one]]
+    return min(better, default=None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 8192, 16_384])
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = measure(arguments.lengths, arguments.rounds)
+    crossings = {
+        "first token": crossing(rows, "first token, context", "first token, core"),
+        "device bytes": crossing(rows, "device bytes, context", "device bytes, core"),
+    }
+    print(crossings)
+    print(save("context", {"by length": rows, "core is ahead from": crossings}))
+
+
+if __name__ == "__main__":
+    main()
