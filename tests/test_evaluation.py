@@ -5,12 +5,11 @@ import json
 import pytest
 import torch
 
-from core.checkpoint import save_model
 from core.evaluate import main
 from core.evaluation import metrics
 from core.evaluation.records import Journal, markdown, summarise
 from core.evaluation.texts import load_facts, load_stream, names, numbers, read_rows
-from tests.toys import toy_llama, toy_mplus, toy_tokenizer
+from tests.toys import toy_checkpoints, toy_tokenizer
 
 torch.set_num_threads(1)
 
@@ -123,16 +122,13 @@ def test_options_are_read_and_refused_clearly(tmp_path):
 def checkpoints(tmp_path_factory):
     """Folders of a tiny M+ and a tiny Llama, and a text of distractors."""
     root = tmp_path_factory.mktemp("checkpoints")
-    save_model(toy_mplus(), root / "mplus")
-    toy_llama().save_pretrained(root / "llama")
-    for name in ("mplus", "llama"):
-        toy_tokenizer().save_pretrained(root / name)
+    toy_checkpoints(root)
     (root / "text.txt").write_text("It was a fine day and nobody had anything better to do than to walk. " * 20)
     return root
 
 
 def retention(root, out, *more: str, model: str = "mplus") -> int:
-    arguments = ["retention", "--model", str(root / model), "--facts", "facts:1", "--num-facts", "5",
+    arguments = ["retention", "--model", str(root / model), "--facts", "facts:1", "--num-facts", "3",
                  "--distractors", str(root / "text.txt"), "--distances", "0,40,400", "--seeds", "0,1", "--batch", "2",
                  "--lead", "2", "--max-new-tokens", "3", "--json", str(out)]  # fmt: skip
     return main([*arguments, *more])
@@ -147,13 +143,15 @@ def test_retention_runs_every_method_and_repeats_itself(checkpoints, tmp_path, c
     assert "| method | 0 | 40 | 400 |" in table and "| bm25 |" in table
     content = json.loads((tmp_path / "a.json").read_text())
     assert len(content["rows"]) == 11 * 3
-    assert {row["n"] for row in content["rows"]} == {10}
+    assert {row["n"] for row in content["rows"]} == {6}
     assert (tmp_path / "a.png").stat().st_size > 10_000
     far = content["retrieval"][-1]
     assert far["distance"] == 400 and len(far["recall"]) == 2 and far["chance"] < 0.11 and 0 <= far["bm25"] <= 1
-    assert retention(checkpoints, tmp_path / "b.json", "--methods", METHODS) == 0
-    assert json.loads((tmp_path / "b.json").read_text())["rows"] == content["rows"]
-    assert answers(tmp_path / "a.jsonl") == answers(tmp_path / "b.jsonl")
+    few = ("mplus", "random-retriever", "bm25")
+    assert retention(checkpoints, tmp_path / "b.json", "--methods", ",".join(few)) == 0
+    again = json.loads((tmp_path / "b.json").read_text())
+    assert again["rows"] == [row for row in content["rows"] if row["method"] in few]
+    assert set(answers(tmp_path / "b.jsonl")) <= set(answers(tmp_path / "a.jsonl"))
 
 
 def answers(path) -> list[str]:
@@ -192,7 +190,8 @@ def test_with_a_lead_beyond_the_distance_nothing_is_shared(checkpoints, tmp_path
 
 
 def test_several_live_facts_share_a_memory(checkpoints, tmp_path):
-    assert retention(checkpoints, tmp_path / "live.json", "--live", "1,2,5", "--methods", "mplus", "--asked", "3") == 0
+    assert retention(checkpoints, tmp_path / "live.json", "--num-facts", "5", "--live", "1,2,5", "--methods", "mplus",
+                     "--asked", "3") == 0  # fmt: skip
     rows = json.loads((tmp_path / "live.json").read_text())["rows"]
     assert {(row["live"], row["n"]) for row in rows} == {(1, 10), (2, 8), (5, 6)}
 

@@ -6,7 +6,6 @@ import random
 import pytest
 import torch
 
-from core.checkpoint import save_model
 from core.evaluate import main
 from core.evaluation import babilong, dialogue, longbench, longbook, ruler
 from core.evaluation.examples import METRICS, Example, Question, run_examples, summary
@@ -14,7 +13,7 @@ from core.evaluation.records import Journal
 from core.evaluation.texts import load_facts, load_stream
 from core.reader import Answer
 from core.sources import Receipt
-from tests.toys import toy_llama, toy_mplus, toy_tokenizer
+from tests.toys import toy_checkpoints, toy_tokenizer
 
 torch.set_num_threads(1)
 BOOK = "It was a fine day. Nobody had anything to do! Why should one walk? The sea was calm and the sky was grey. " * 30
@@ -24,10 +23,7 @@ BOOK = "It was a fine day. Nobody had anything to do! Why should one walk? The s
 def root(tmp_path_factory):
     """Folders of a tiny M+ and a tiny Llama, a book, and files in the published forms, each with a malformed row."""
     root = tmp_path_factory.mktemp("tasks")
-    save_model(toy_mplus(), root / "mplus")
-    toy_llama().save_pretrained(root / "llama")
-    for name in ("mplus", "llama"):
-        toy_tokenizer().save_pretrained(root / name)
+    toy_checkpoints(root)
     (root / "book.txt").write_text(BOOK)
     (root / "qa1_single-supporting-fact_test.txt").write_text(
         "1 John went to the hallway.\n2 Mary went to the garden.\n3 Where is John? \thallway\t1\nbroken\n"

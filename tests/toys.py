@@ -5,6 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from core.adapters import add_adapters
+from core.checkpoint import save_model
 from core.config import MPlusConfig
 from core.model import MPlusForCausalLM
 
@@ -49,6 +50,15 @@ def toy_mplus(seed: int = 0, std: float = 0.15, **settings) -> MPlusForCausalLM:
             elif parameter.dim() == 2:
                 parameter.normal_(std=std)
     return model.eval()
+
+
+def toy_checkpoints(root) -> None:
+    """Folders "mplus" and "llama" for commands; their answers are short, for the end token is likely."""
+    for name, model in (("mplus", toy_mplus()), ("llama", toy_llama())):
+        with torch.no_grad():
+            model.get_input_embeddings().weight[256] *= 4
+        save_model(model, root / name) if name == "mplus" else model.save_pretrained(root / name)
+        toy_tokenizer().save_pretrained(root / name)
 
 
 def toy_llama(seed: int = 0) -> LlamaForCausalLM:
