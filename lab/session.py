@@ -242,6 +242,8 @@ class Session:
 
     def recover(self) -> int:
         """Become what was saved under this key; the number of texts."""
+        for draft in self.folder.glob(".*.part"):
+            draft.unlink(missing_ok=True)  # of a process that died while it was saving
         index = json.loads((self.folder / "index.json").read_text())
         for name in index["branches"]:
             if name not in self.branches:

@@ -48,6 +48,8 @@ class CompareTab:
                     "seconds", "Seconds, by method", "Press “Ask all methods” in the Lab to measure this.", 240
                 )
         page.add("compare", [self.bytes, self.seconds], self.draw)
+
+    def wire(self) -> None:
         job = self.run.click(guarded(self.on_run), [self.methods, self.items, self.distances, self.seed],
                              [self.retention, self.note], show_progress="hidden", **MODEL)  # fmt: skip
         self.stop.click(

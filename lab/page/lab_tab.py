@@ -72,11 +72,10 @@ class LabTab:
                 elem_id="methods",
             )  # fmt: skip
         page.add("lab", [self.provenance, self.pool, self.slot], self.draw)
-        page.linked(self.pool, page.pick_slot)
-        self.wire()
 
     def wire(self) -> None:
         page = self.page
+        page.linked(self.pool, page.pick_slot)
         self.world.input(
             guarded(self.choose_world), self.world, [self.told, self.example, self.question, self.expected], **QUIET
         )

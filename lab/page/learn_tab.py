@@ -111,6 +111,9 @@ class LearnTab:
         gr.Markdown("### Notebooks\nThe same figures with exercises: open the `notebooks` folder in JupyterLab.")
         self.page.add("learn", [self.steps, self.flow], self.draw)
 
+    def wire(self) -> None:
+        """Nothing but drawing."""
+
     def draw(self, session: Session, chosen: Selection) -> dict:
         lines, following = [], True
         for number, (key, name, how) in enumerate(STEPS, 1):

@@ -11,6 +11,9 @@ from .chart import chart
 from .lab_tab import slot_panel
 from .shell import MODEL, QUIET, Page, Selection, figure, guarded
 
+FETCH = """() => setTimeout(() => {
+  const file = document.querySelector('#memory-file'); (file.matches('a,button') ? file : file.querySelector('a,button')).click(); }, 150)"""
+"""A download button fetches what it held before the click: the file is made first, then an unseen one is pressed."""
 EMPTY = "Write a text in the Lab to see this."
 
 
@@ -44,17 +47,17 @@ class MemoryTab:
         with gr.Row(elem_classes="level"):
             self.fork = gr.Button("Fork here", min_width=110)
             self.branch = gr.Dropdown(["main"], value="main", label="Branch", min_width=150)
-            self.save = gr.DownloadButton("Download memory file", min_width=170)
+            self.save = gr.Button("Download memory file", min_width=170)
+            self.file = gr.DownloadButton("memory file", elem_id="memory-file", elem_classes="unseen")
             self.load = gr.UploadButton("Upload memory file", file_types=[".safetensors"], min_width=170)
         self.note = gr.HTML(panels.progress(""), padding=False, elem_id="memory-note")
         page.add("memory", [self.pool, self.slot, self.forgetting, self.ages, self.flow, self.list, self.doomed, self.branch,
                             self.when], self.draw)  # fmt: skip
-        page.linked(self.pool, page.pick_slot)
-        page.linked(self.forgetting, page.pick)
-        self.wire()
 
     def wire(self) -> None:
         page = self.page
+        page.linked(self.pool, page.pick_slot)
+        page.linked(self.forgetting, page.pick)
         for button, handler, inputs in (
             (self.delete, self.on_delete, [self.doomed]),
             (self.undo, self.on_undo, []),
@@ -64,7 +67,7 @@ class MemoryTab:
             page.then_redraw(button.click(guarded(handler), inputs, self.note, show_progress="hidden", **MODEL))
         page.then_redraw(self.branch.input(guarded(self.on_branch), self.branch, self.note, **QUIET))
         page.then_redraw(self.load.upload(guarded(self.on_load), self.load, self.note, show_progress="hidden", **MODEL))
-        self.save.click(guarded(self.on_save), None, self.save, **QUIET)
+        self.save.click(guarded(self.on_save), None, self.file, **QUIET).then(None, None, None, js=FETCH)
         for button, by in ((self.back, -1), (self.forth, 1)):
             event = button.click(guarded(self.mover(by)), page.step, page.step, **QUIET)
             event.then(guarded(page.draw), page.selectors, page.drawn, **QUIET)

@@ -11,7 +11,7 @@ class ModelPicker:
         self.page = page
 
     def build(self) -> None:
-        page, models = self.page, self.page.registry.models
+        models = self.page.registry.models
         with gr.Accordion("Model", open=False):
             with gr.Row(elem_classes="level"):
                 self.name = gr.Dropdown(models.names(), value=models.default, label="A shipped model, a folder, or a hub name such as YuWangX/mplus-8b",
@@ -20,6 +20,9 @@ class ModelPicker:
             self.note = gr.HTML(
                 panels.progress("What cannot work on this machine is said before it is loaded."), padding=False
             )
+
+    def wire(self) -> None:
+        page = self.page
         page.then_redraw(self.load.click(guarded(self.on_load), self.name, self.note, show_progress="minimal", **MODEL))
 
     def on_load(self, name: str, request: gr.Request) -> str:

@@ -33,13 +33,16 @@ def build(page: Page) -> gr.Blocks:
             with gr.Column(scale=3, min_width=320):
                 page.build_selection()
             with gr.Column(scale=2, min_width=320):
-                ModelPicker(page).build()
+                picker = ModelPicker(page)
+                picker.build()
         tabs, built = {}, {}
         with gr.Tabs():
             for key, name, kind in TABS:
                 with gr.Tab(name, id=key, elem_id=f"tab-{key}") as tabs[key]:
                     built[key] = kind(page)
                     built[key].build()
+        for part in (picker, *built.values()):
+            part.wire()  # only now are all the charts there that an event may have to redraw
         for key, tab in tabs.items():
             event = tab.select(lambda key=key: key, None, page.tab, **QUIET)
             event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)

@@ -46,10 +46,13 @@ class ResourcesTab:
             self.prompt,
             self.offload,
         ]
-        for one in inputs:
-            one.change(guarded(self.on_plan), inputs, self.planned, **QUIET)
         self.inputs = inputs
         page.add("resources", [self.chart, self.held, self.timer], self.draw)
+
+    def wire(self) -> None:
+        page = self.page
+        for one in self.inputs:
+            one.change(guarded(self.on_plan), self.inputs, self.planned, **QUIET)
         shown = [self.chart, self.held, self.timer]
         self.timer.tick(guarded(self.on_tick), page.tab, shown, queue=False, **QUIET)
         page.then_redraw(self.forget.click(guarded(self.on_forget), None, self.note, **QUIET))

@@ -43,6 +43,9 @@ class RetrievalTab:
                                       elem_id="tokens")  # fmt: skip
         self.details = gr.HTML(padding=False)
         page.add("retrieval", [self.scores, self.provenance, self.histogram, self.agreement, self.details], self.draw)
+
+    def wire(self) -> None:
+        page = self.page
         for one in (self.scores, self.provenance):
             page.linked(one, page.pick_cell)
         page.linked(self.histogram, page.pick)

@@ -50,6 +50,9 @@ class TrainingTab:
                 self.quality = chart("quality", "Accuracy and recall", empty, 300)
         self.timer = gr.Timer(3.0, active=False)
         page.add("training", [self.run, self.timer], self.draw)
+
+    def wire(self) -> None:
+        page = self.page
         shown = [self.loss, self.quality, self.note]
         self.run.change(guarded(self.on_look), self.run, shown, queue=False, **QUIET)
         self.timer.tick(guarded(self.on_tick), [self.run, page.tab], [*shown, self.timer], queue=False, **QUIET)
