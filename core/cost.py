@@ -32,11 +32,11 @@ COLUMNS = 4 * 8
 
 @dataclass(frozen=True)
 class Setting:
-    """How a model is used. form, offload: see `core.reading.new_memory`, `Cost.device`. chunk, prompt: in tokens."""
+    """How a model is used. form: see `core.reading.new_memory`; offload: see `Cost.host`. chunk, prompt: in tokens."""
 
     dtype: torch.dtype = torch.float32
     form: str = "smaller"
-    offload: str = "none"
+    offload: str = "long"
     chunk: int = 0
     prompt: int = 64
     long_term: int | None = None
@@ -61,7 +61,7 @@ class Cost:
     long_columns: int
     buffer: int
     activations: int
-    offload: str = "none"
+    offload: str = "long"
 
     @property
     def parts(self) -> dict[str, int]:
@@ -69,11 +69,12 @@ class Cost:
 
     @property
     def host(self) -> int:
-        """What lives off the device: "none": Θ's columns; "long": Θ and the initial θ; "all": θ as well."""
+        """What lives off the device. "long": Θ with its keys, as core places it today. "none" and "all" are plans: Θ on
+        the device but for its columns; or θ, also the initial one, on the host as well."""
         away = self.long_columns
         if self.offload != "none":
-            away += self.long + self.initial
-        return away + (self.short if self.offload == "all" else 0)
+            away += self.long + self.long_keys
+        return away + (self.short + self.initial if self.offload == "all" else 0)
 
     @property
     def device(self) -> int:
@@ -142,7 +143,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="mini", help="a checkpoint, or llama-3.1-8b for the paper's shape")
-    parser.add_argument("--offload", default="none", choices=["none", "long", "all"])
+    parser.add_argument("--offload", default="long", choices=["none", "long", "all"])
     parser.add_argument("--form", default="smaller", choices=["hidden", "projected", "smaller"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a question")

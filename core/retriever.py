@@ -63,7 +63,7 @@ def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
     """The authors' released rule: the mean over question tokens of sigmoid(q·k)."""
     scores = keys.vectors.new_empty(len(keys.vectors))
     for rows in chunks(len(scores), len(queries)):
-        scores[rows] = (keys.vectors[rows] @ queries.T).sigmoid().mean(1)
+        scores[rows] = (keys.vectors[rows] @ queries.T).sigmoid_().mean(1)
     return scores
 
 
