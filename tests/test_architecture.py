@@ -18,11 +18,11 @@ FLOORS = (
     "model memory facts",
     "memory_file reading official lessons induction",
     "reader checkpoint bank",
-    "context replay",
+    "context cost replay",
     "snapkv bm25",
     "baselines objectives",
     "evaluation retrieval_lesson lexical_start",
-    "practice training",
+    "practice training document_practice",
     "recipe",
     "train evaluate",
 )
