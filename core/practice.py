@@ -224,7 +224,7 @@ class Practice(nn.Module):
             "often": self.often,
         }
 
-    def load_progress(self, state: dict[str, Any]) -> None:
+    def load_progress(self, state: dict[str, Any], lesson: Lesson | None) -> None:
         self.lessons.load_state_dict(state["lessons"])
         self.generator.set_state(state["generator"])
         self.past.load_state_dict(state["past"], self._device)

@@ -8,6 +8,7 @@ Interrupted or killed, `--resume` goes on where the last checkpoint stands.
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -16,8 +17,10 @@ from accelerate import Accelerator
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+from .checkpoint import find, load_model
 from .config import MPlusConfig
-from .curriculum import GEOMETRY, MINI, SHAPES
+from .curriculum import FINEWEB, GEOMETRY, MINI, PAPER, SHAPES, SLIMPAJAMA
+from .document_practice import DocumentPractice, stage_optimizers
 from .practice import Practice
 from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
 from .training import Training, accelerator, checkpoints
@@ -29,6 +32,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--recipe", choices=sorted(SHAPES), help="a small model from nothing, all stages")
     what.add_argument("--stage", type=int, choices=(1, 2, 3), help="a stage of the paper, on top of --base")
     parser.add_argument("--base", help="checkpoint to start a stage from: M+ or any Llama")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of a fresh base's memory")
     parser.add_argument("--data", nargs="*", default=[], help="files, folders or hub names of documents")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics.jsonl")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint under --out")
@@ -57,6 +61,23 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     return Training(processes, practice, MINI, optimizers, tokenizer, args.out, clip=1.0, before_export=settle)
 
 
+def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
+    """A stage of the paper on `--base`, with short and long documents from `--data` or from the hub."""
+    if not args.base:
+        raise ValueError("A stage needs a model to start from; name it with --base.")
+    settings = dict(setting.split("=", 1) for setting in args.set)
+    model = load_model(args.base, processes.device, **{name: json.loads(value) for name, value in settings.items()})
+    tokenizer = AutoTokenizer.from_pretrained(find(args.base))
+    stage = PAPER[args.stage - 1]
+    if stage.long_term and not model.config.num_retrieved:
+        raise ValueError(f"Stage 3 retrieves from Θ, but {args.base} has num_retrieved 0; give it with --set.")
+    practice = DocumentPractice(
+        model, tokenizer, args.data or [FINEWEB, SLIMPAJAMA], args.seed, args.batch,
+        processes.process_index, processes.num_processes,
+    )  # fmt: skip
+    return Training(processes, practice, [stage], stage_optimizers(model), tokenizer, args.out)
+
+
 def settle(practice: Practice) -> None:
     """A checkpoint starts from memory of its own writing, not from the noise it was trained from."""
     fill_pool(practice.model, practice.lessons.prose, practice.generator)
@@ -65,7 +86,8 @@ def settle(practice: Practice) -> None:
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     try:
-        training = start_recipe(args, accelerator(args.precision))
+        start = start_recipe if args.recipe else start_stage
+        training = start(args, accelerator(args.precision))
         if args.resume and not training.resume():
             raise ValueError(f"There is no checkpoint under {args.out} to resume; start without --resume.")
         show(training, args)

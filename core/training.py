@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from safetensors.torch import load_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -143,16 +144,16 @@ class Training:
             before = self.state.figures.get(name, figure)
             self.state.figures[name] = MEMORY_OF_FIGURES * before + (1 - MEMORY_OF_FIGURES) * figure
         if self.state.total % AGREE_EVERY == 0:
-            self._agree_on_figures()
+            self.state.agreed = self._mean_figures()
         return value
 
-    def _agree_on_figures(self) -> None:
+    def _mean_figures(self) -> dict[str, float]:
         together: list[dict[str, float]] = [self.state.figures] * self.accelerator.num_processes
         if self.accelerator.num_processes > 1:
             torch.distributed.all_gather_object(together, self.state.figures)
         names = {name for figures in together for name in figures}
         values = {name: [figures[name] for figures in together if name in figures] for name in sorted(names)}
-        self.state.agreed = {name: sum(found) / len(found) for name, found in values.items()}
+        return {name: sum(found) / len(found) for name, found in values.items()}
 
     def _agree(self, yes: bool) -> bool:
         """What the first process says."""
@@ -172,7 +173,7 @@ class Training:
         self.save()
 
     def _record(self, phase: Phase, loss: float, speed: float) -> dict[str, Any]:
-        figures = {name: round(figure, 5) for name, figure in self.state.agreed.items()}
+        figures = {name: round(figure, 5) for name, figure in self._mean_figures().items()}
         speed *= self.accelerator.num_processes
         record = {
             "step": self.state.total, "phase": phase.name, "phase_step": self.state.step,
@@ -218,8 +219,6 @@ class Training:
         found = checkpoints(self.out)
         if not found:
             return False
-        from safetensors.torch import load_model  # tied embeddings are stored once
-
         load_model(self.model, str(found[-1] / "model.safetensors"))
         rank = found[-1] / f"rank{self.accelerator.process_index}.pt"
         if len(list(found[-1].glob("rank*.pt"))) != self.accelerator.num_processes:
@@ -231,7 +230,9 @@ class Training:
         for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.state = TrainState(**saved["state"])
-        self.practice.load_progress(torch.load(rank, weights_only=True, map_location="cpu"))  # type: ignore[operator]
+        under_way = self.plan[self.state.phase] if self.state.step else None
+        progress = torch.load(rank, weights_only=True, map_location="cpu")
+        self.practice.load_progress(progress, under_way)  # type: ignore[operator]
         self._forget_records()
         return True
 
