@@ -69,7 +69,7 @@ class Task:
     document is written, and what follows is predicted. "retriever": as "memory", but only the retriever learns.
     batch: independent memories. chunks: how many are written, one number of these. questions: of one memory, a step.
     num_blocks: the size of θ, one number of these; smaller ones are easier and faster.
-    repeat: how often "Repeat:" asks for a whole chunk. short: how often chunks are short (17 to 44 tokens).
+    repeat: how often "Repeat:" asks for a whole chunk. short: how often chunks are short (else over half full).
     far: how often an age is drawn up to 600 writes instead of twice the blocks of θ.
     """
 
@@ -166,8 +166,12 @@ SHAPES = {
 """Models that `--recipe` builds: about 1.8 and 25 million parameters, for a CPU and for a GPU."""
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
-    "min_chunk": 16, "prompt_window": 512, "rules": "paper", "relevance": "block", "tie_word_embeddings": True,
+    "min_chunk": 44, "prompt_window": 512, "rules": "paper", "relevance": "block", "tie_word_embeddings": True,
     "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
 }  # fmt: skip
-"""The paper's ratios at an eighth of its size: 64 tokens become 32, θ holds 40 blocks, a quarter as many come back."""
+"""The paper's ratios at an eighth of its size: 64 tokens become 32, θ holds 40 blocks, a quarter as many come back.
+
+min_chunk 44: a short fact is written twice in one chunk. A block keeps the last 32 tokens, and writing is causal: in
+"Vossberg is the capital of Hild" the answer stands before what the question names; the second time it has seen both.
+"""

@@ -142,7 +142,8 @@ class Lessons:
     def context(self, most: int) -> tuple[list[int], list[Item]]:
         """A few statements in a row, and their items in another order."""
         items = [next(self.facts) for _ in range(self.rng.randint(2, most))]
-        ids = [token for item in items for token in item.statement]
+        repeated = 2 * self.min_chunk > self.chunk_size and self.rng.random() < 0.7  # as in chunks of one short fact
+        ids = [token for item in items for token in (self._repeated(item.statement) if repeated else item.statement)]
         return ids, self.rng.sample(items, len(items))
 
     def chunk(self, length: int) -> tuple[list[int], list[Item]]:
@@ -180,12 +181,13 @@ class Lessons:
 
     def chunks(self, batch: int, count: int, length: int, updates: float = 0.0) -> Chunks:
         """count chunks for each of `batch` memories. updates: how many memories hold a contradiction."""
-        alone = length <= 44 and self.rng.random() < 0.7
+        # Facts that fill a long chunk by themselves are too rare to wait for, unless short ones are repeated.
+        alone = length <= max(self.chunk_size * 11 // 16, 2 * self.min_chunk) and self.rng.random() < 0.7
         ids, items = [], []
         for _ in range(batch):
             drawn = [(alone and self.alone(length)) or self.chunk(length) for _ in range(count)]
             row, asked = [list(part) for part in zip(*drawn, strict=True)]
-            if count > 1 and length >= 36 and self.rng.random() < updates:
+            if count > 1 and 16 * length >= 9 * self.chunk_size and self.rng.random() < updates:
                 self._contradict(row, asked, length)
             ids.append(row)
             items.append(asked)
@@ -205,7 +207,9 @@ class Lessons:
         return item
 
     def _repeated(self, ids: list[int]) -> list[int]:
-        return ids * -(-self.min_chunk // len(ids))
+        """As ingestion writes it: repeated if short; where that makes two chunks, each of them holds it once."""
+        repeated = ids * -(-self.min_chunk // len(ids))
+        return repeated if len(repeated) <= self.chunk_size else ids
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what comes next; plain lists and numbers."""

@@ -164,12 +164,10 @@ class Practice(nn.Module):
         return IDENTITY_WEIGHT * loss, {f"kept_{layer}": share for layer, share in enumerate(right, start=1)}
 
     def _chunks(self, task: Task, count: int, updates: float = 0.0) -> tuple[Tensor, list[list[list[Item]]]]:
-        longest = self.lessons.chunk_size
-        middle = longest * 11 // 16
+        least, longest = self.lessons.min_chunk, self.lessons.chunk_size
+        middle = max(longest * 11 // 16, (least + longest) // 2)
         short = self.rng.random() < task.short
-        length = (
-            self.rng.randint(self.lessons.min_chunk + 1, middle) if short else self.rng.randint(middle + 1, longest)
-        )
+        length = self.rng.randint(*((least, middle) if short else (longest // 2 + 1, longest)))
         chunks = self.lessons.chunks(task.batch, count, length, updates)
         ids = torch.tensor(chunks.ids).to(self._device)
         self.tokens += ids.numel()

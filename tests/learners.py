@@ -18,7 +18,7 @@ from core.training import Training, accelerator
 LITTLE = {
     "vocab_size": 400, "hidden_size": 136, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
     "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 16, "lora_rank": 2, "lora_alpha": 4.0,
-    "block_size": 16, "num_blocks": 4, "num_retrieved": 32, "chunk_size": 32,
+    "block_size": 16, "num_blocks": 4, "num_retrieved": 32, "chunk_size": 32, "min_chunk": 16,
 }  # fmt: skip
 SMALL = {"batch": 2, "chunks": (2, 3), "questions": 2, "num_blocks": (4,)}
 PLAN = (

@@ -56,12 +56,15 @@ def test_chunks_are_as_long_as_asked_and_hold_what_is_asked(length):
     assert asked > 20
 
 
-def test_a_text_said_twice_fills_a_short_chunk():
+def test_a_short_text_is_repeated_as_ingestion_repeats_it():
     lessons = little_lessons(TOKENIZER)
-    lessons.min_chunk = 40
-    lessons._by_length = {}
-    ids, (item,) = next(found for found in (lessons.alone(length) for length in range(40, 90)) if found)
-    assert ids == item.statement * (len(ids) // len(item.statement))
+    lessons.min_chunk, lessons.chunk_size = 44, 64
+    for statement, times in (([7] * 12, 4), ([7] * 30, 2), ([7] * 40, 1), ([7] * 50, 1)):
+        assert len(lessons._repeated(statement)) == times * len(statement)
+    found = [lessons.alone(length) for length in range(33, 65)]
+    known = [(ids, items[0]) for ids, items in filter(None, found)]
+    assert len(known) > 5 and all(ids == lessons._repeated(item.statement) for ids, item in known)
+    assert any(len(ids) > len(item.statement) for ids, item in known)
 
 
 def test_the_state_brings_the_same_lessons_back():
