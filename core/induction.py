@@ -12,10 +12,11 @@ Content is matched in the slowest RoPE dimensions only, which hardly turn over a
 large (1e7), and there must be at least two key-value heads.
 """
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
-from .config import MPlusConfig
+import torch
+from torch import Tensor
+
 from .model import MPlusForCausalLM
 
 IDENTITY, BEFORE, BAG = slice(1, 65), slice(65, 97), slice(97, 129)
@@ -31,7 +32,8 @@ def induction_init(model: MPlusForCausalLM, generator: torch.Generator) -> None:
     Raises ValueError if the configuration has no room for it: three layers, hidden size 129, head_dim 32, two
     key-value heads and slow RoPE dimensions are needed.
     """
-    config, layers = model.config, [layer.self_attn for layer in model.model.layers]
+    config: Any = model.config
+    layers: list[Any] = [layer.self_attn for layer in model.model.layers]
     frequencies = _check(config)
     size = config.head_dim
     random = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
@@ -62,7 +64,7 @@ def induction_init(model: MPlusForCausalLM, generator: torch.Generator) -> None:
 class _Heads:
     """One key-value head of a layer and the query heads that share it."""
 
-    def __init__(self, config: MPlusConfig, attention: nn.Module, group: int):
+    def __init__(self, config: Any, attention: Any, group: int):
         self.size, count = config.head_dim, config.num_attention_heads // config.num_key_value_heads
         self.key = attention.k_proj.weight[group * self.size :][: self.size]
         self.value = attention.v_proj.weight[group * self.size :][: self.size]
@@ -108,7 +110,7 @@ def _look_around(heads: _Heads, frequencies: list[float], gain: float = 0.855) -
                 query[i, 0] = gain * (1 if frequency > 0.01 else 0.5)
 
 
-def _check(config: MPlusConfig) -> list[float]:
+def _check(config: Any) -> list[float]:
     size = config.head_dim
     theta = config.rope_parameters["rope_theta"]
     frequencies = [theta ** (-i / (size // 2)) for i in range(size // 2)]

@@ -77,7 +77,7 @@ class Prose:
 
     def words(self, tokenizer: PreTrainedTokenizerBase, most: int = 12_000) -> list[str]:
         """Ordinary words of these documents, sorted, as names and answers for the fact world."""
-        text = " ".join(tokenizer.decode(piece) for piece in self.pieces)
+        text = " ".join(str(tokenizer.decode(piece)) for piece in self.pieces)
         return sorted(set(re.findall(r"\b[a-z]{4,9}\b", text)))[:most]
 
 

@@ -66,8 +66,8 @@ def lexical_start(
             found = linear_map(states.float(), target).T
         unit = torch.eye(len(found), device=found.device)
         # silu(x) - silu(-x) = x: with each direction once up and once down, the perceptron is exactly linear.
-        projector[0].weight.copy_(torch.cat([found, -found]))
-        projector[2].weight.copy_(torch.cat([unit, -unit], dim=1))
+        projector[0].weight.copy_(torch.cat([found, -found]))  # type: ignore[operator]
+        projector[2].weight.copy_(torch.cat([unit, -unit], dim=1))  # type: ignore[operator]
     retriever.scale.fill_(SCALE)
 
 

@@ -198,13 +198,13 @@ def identity_loss(
     addition: without it the upper layers store what comes next instead of what stands here, and neither reader nor
     retriever finds anything there. often (V,): how often a token is drawn into the sample of `count`.
     """
-    size, width = min(ids.shape[-1], blocks.shape[3]), model.config.head_dim
+    size, width = min(ids.shape[-1], blocks.shape[3]), int(model.config.head_dim)  # type: ignore
     tokens = ids[:, :, ids.shape[-1] - size :].flatten()
     states = blocks[:, :, :, blocks.shape[3] - size :].flatten(1, 3)
     drawn = torch.rand(len(tokens), generator=generator).to(often.device) < often[tokens]
     rows = drawn.nonzero()[:, 0]
     rows = rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]
-    heads, groups = model.config.num_attention_heads, model.config.num_key_value_heads
+    heads, groups = int(model.config.num_attention_heads), int(model.config.num_key_value_heads)  # type: ignore
     losses, right = [], []
     with merged(model, READ):
         for layer in range(1, len(blocks)):

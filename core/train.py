@@ -108,7 +108,7 @@ def show(training: Training, args: argparse.Namespace) -> None:
     for record in training.run(args.log_every, args.save_minutes, args.max_steps):
         if training.state.phase != phase and training.state.phase < len(training.plan):
             phase = training.state.phase
-            bar.reset(training.plan[phase].steps)
+            bar.reset(training.plan[phase].steps)  # type: ignore[attr-defined]
         bar.n = record["phase_step"]
         figures = {name: f"{value:.3f}" for name, value in record.items() if isinstance(value, float)}
         bar.set_description(record["phase"], refresh=False)

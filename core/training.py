@@ -125,7 +125,7 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = rates[group["name"]]
         loss, figures = self.wrapped(phase, self.state.agreed)
-        value = loss.item()
+        value = float(loss)
         if value != value or abs(value) == float("inf"):
             raise ValueError(
                 f"The loss of step {self.state.total} ({phase.name}) is {value}; resume from the last checkpoint with "
@@ -142,13 +142,13 @@ class Training:
         self.state.total += 1
         for name, figure in {"loss": value, **figures}.items():
             before = self.state.figures.get(name, figure)
-            self.state.figures[name] = MEMORY_OF_FIGURES * before + (1 - MEMORY_OF_FIGURES) * figure
+            self.state.figures[name] = MEMORY_OF_FIGURES * before + (1 - MEMORY_OF_FIGURES) * figure  # type: ignore
         if self.state.total % AGREE_EVERY == 0:
             self.state.agreed = self._mean_figures()
         return value
 
     def _mean_figures(self) -> dict[str, float]:
-        together: list[dict[str, float]] = [self.state.figures] * self.accelerator.num_processes
+        together: Any = [self.state.figures] * self.accelerator.num_processes
         if self.accelerator.num_processes > 1:
             torch.distributed.all_gather_object(together, self.state.figures)
         names = {name for figures in together for name in figures}
