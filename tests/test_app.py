@@ -32,7 +32,13 @@ CHARTS = {
     "Training": ["loss", "quality"],
     "Learn": [],
 }
-browser_only = pytest.mark.skipif(not CHROMIUM, reason="no Chromium: run `make browser`, which installs it or says how")
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM, reason="no Chromium: run `make browser`, which installs it or says how"
+)
+
+
+def browser_only(test):
+    return pytest.mark.browser(needs_chromium(test))
 
 
 class Server:
@@ -175,7 +181,7 @@ def test_the_whole_story(visit, server):
     visit.sees("texts 12")
     visit.tab("Lab")
     visit.ask()
-    assert page.locator("#provenance mark[data-t^='1-']").count() == 0
+    page.wait_for_function("!document.querySelector(\"#provenance mark[data-t^='1-']\")")  # until the new one is shown
 
     visit.tab("Memory")
     with page.expect_download() as download:
