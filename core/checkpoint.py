@@ -1,7 +1,7 @@
 """Weights on disk: find a checkpoint, recognise whose it is, load it whole or say what is wrong, save it again.
 
 Three kinds are read: ours (config `model_type: mplus`), the authors' (see `official.py`), and any Llama-architecture
-model, which becomes the base of a fresh M+. Only safetensors are read unless a pickle is allowed explicitly.
+model, which becomes the base of a fresh M+.
 """
 
 import json
@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
@@ -22,9 +23,10 @@ from .config import MPlusConfig
 from .log import TokenLog, pack_logs, unpack_logs
 from .model import MPlusForCausalLM
 from .state import State
+from .weights import WEIGHTS, check_names, check_shapes, read_file, read_json, read_tensors, weight_files
 
 SHIPPED = Path(__file__).parent.parent / "models"
-WEIGHTS, LONG_TERM, INDEX = "model.safetensors", "long_term.safetensors", "model.safetensors.index.json"
+LONG_TERM = "long_term.safetensors"
 
 
 def find(name_or_path: str | os.PathLike) -> Path:
@@ -50,27 +52,6 @@ def find(name_or_path: str | os.PathLike) -> Path:
         ) from error
 
 
-def read_tensors(folder: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """All tensors of a checkpoint, single file or shards, on the CPU. ValueError if a file is missing or damaged."""
-    if (folder / INDEX).is_file():
-        files = sorted({folder / name for name in _json(folder / INDEX)["weight_map"].values()})
-    else:
-        files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob("pytorch_model*.bin"))
-        if files and files[0].suffix == ".bin" and not allow_pickle:
-            raise ValueError(f"{files[0]} is a pickle, which can run code; convert it or pass allow_pickle=True.")
-    if not files:
-        raise ValueError(f"There is no {WEIGHTS} in {folder}; download the checkpoint again.")
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        try:
-            tensors |= torch.load(file, weights_only=True) if file.suffix == ".bin" else load_file(file)
-        except (SafetensorError, OSError, RuntimeError) as error:
-            raise ValueError(
-                f"{file} cannot be read ({error}); it is damaged or incomplete, fetch it again."
-            ) from error
-    return tensors
-
-
 def load_model(
     name_or_path: str | os.PathLike,
     device: str | torch.device | None = None,
@@ -80,16 +61,20 @@ def load_model(
 ) -> MPlusForCausalLM:
     """Load any of the three kinds. `settings` override fields of `MPlusConfig`; dtype None keeps float32.
 
-    No key is dropped silently: a missing or unexpected tensor, or one of another shape, is a ValueError with its name.
+    No key is dropped silently: a missing or unexpected tensor, or one of another shape, is a ValueError with its name,
+    and so is a setting that does not exist. What a base lacks is drawn from a seed of its own: the same at every load.
     """
+    unknown = sorted(set(settings) - set(MPlusConfig.__dataclass_fields__))
+    if unknown:
+        raise ValueError(f"There is no setting {', '.join(unknown)}; the fields of MPlusConfig are the settings.")
     folder = find(name_or_path)
-    theirs = _json(folder / "config.json")
+    theirs = read_json(folder / "config.json")
     dtype = dtype or torch.float32
     if theirs.get("model_type") == MPlusConfig.model_type:
         fields = {key: value for key, value in theirs.items() if key not in official.UNUSED_CONFIG}
-        model = _build(MPlusConfig(**{**fields, **settings}), read_tensors(folder, allow_pickle), dtype, folder)
+        model = _build(_config(fields, settings, folder), read_tensors(folder, allow_pickle), dtype, folder)
         if (folder / LONG_TERM).is_file():
-            model.initial_long_term = unpack_logs(load_file(folder / LONG_TERM), dtype)
+            model.initial_long_term = _long_term(folder / LONG_TERM, model.config, dtype)
     elif official.is_official(theirs):
         model = _load_official(theirs, read_tensors(folder, allow_pickle), dtype, folder, settings)
     elif theirs.get("model_type") == "llama":
@@ -106,19 +91,22 @@ def load_model(
     return model.eval()
 
 
+def _config(fields: dict[str, Any], settings: dict[str, Any], folder: Path) -> MPlusConfig:
+    try:
+        return MPlusConfig(**{**fields, **settings})
+    except StrictDataclassError as error:  # which is no ValueError
+        raise ValueError(f"config.json of {folder}, with the settings given, makes no model: {error}") from error
+
+
 def _build(config: MPlusConfig, tensors: dict[str, Tensor], dtype: torch.dtype, folder: Path) -> MPlusForCausalLM:
     with torch.device("meta"):
         model = MPlusForCausalLM(config)
         add_adapters(model, config)
     wanted = model.state_dict()
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    _check_names(set(wanted) - tied, set(tensors) - tied, folder)
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            raise ValueError(
-                f"{name} in {folder} has shape {tuple(tensor.shape)}, its config.json asks for "
-                f"{tuple(wanted[name].shape)}; weights and config do not belong together."
-            )
+    check_names(set(wanted) - tied, set(tensors) - tied, folder)
+    check_shapes({name: tuple(tensor.shape) for name, tensor in wanted.items()}, tensors, folder)
+    for name, tensor in tensors.items():  # in place: two copies of a large checkpoint may not fit
         tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     model.load_state_dict(tensors, assign=True, strict=False)
     model.tie_weights()
@@ -126,25 +114,22 @@ def _build(config: MPlusConfig, tensors: dict[str, Tensor], dtype: torch.dtype, 
     return model
 
 
-def _check_names(wanted: set[str], found: set[str], folder: Path) -> None:
-    problems = [
-        f"{what} {', '.join(sorted(names)[:8])}{' …' if len(names) > 8 else ''} ({len(names)} in all)"
-        for what, names in (("missing:", wanted - found), ("unexpected:", found - wanted))
-        if names
-    ]
-    if problems:
-        raise ValueError(f"The tensors in {folder} are not those its config.json promises; {'; '.join(problems)}.")
+def _long_term(file: Path, config: MPlusConfig, dtype: torch.dtype) -> list[TokenLog]:
+    packed = read_file(file)
+    try:
+        return unpack_logs(packed, dtype, config.num_hidden_layers, config.hidden_size, config.retriever_size)
+    except ValueError as error:
+        raise ValueError(f"{file} is not the Θ of this checkpoint ({error}); fetch it again.") from error
 
 
 def _load_official(
     theirs: dict[str, Any], tensors: dict[str, Tensor], dtype, folder: Path, settings
 ) -> MPlusForCausalLM:
-    config = official.config_from_official(theirs, set(tensors))
-    config = MPlusConfig(**{**config.to_dict(), **settings})
+    config = _config(official.config_from_official(theirs, set(tensors)).to_dict(), settings, folder)
     written = bool(tensors.pop("initialized", torch.ones(()))) or config.num_retrieved > 0
     if config.num_retrieved:
         names = {f"{kind}.{layer}" for layer in range(config.num_hidden_layers) for kind in official.LONG_TERM_NAMES}
-        _check_names(names, {name for name in tensors if name.startswith("ltm")}, folder)
+        check_names(names, {name for name in tensors if name.startswith("ltm")}, folder)
         logs = official.long_term_from_official(tensors, config)
     with torch.device("meta"):
         probe = MPlusForCausalLM(config)
@@ -158,27 +143,29 @@ def _load_official(
 
 
 def _from_llama(folder: Path, dtype: torch.dtype, allow_pickle: bool, settings: dict[str, Any]) -> MPlusForCausalLM:
-    base = _json(folder / "config.json")
+    base = read_json(folder / "config.json")
     fields = {key: value for key, value in base.items() if key not in official.UNUSED_CONFIG}
     rope = {"rope_theta": fields.pop("rope_theta", 10000.0), **(fields.pop("rope_scaling", None) or {})}
     fields.setdefault("rope_parameters", {"rope_type": "default", **rope})
-    config = MPlusConfig(**{**fields, **settings})
-    try:
-        loaded: Any = MPlusForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=not allow_pickle
-        )
+    config = _config(fields, settings, folder)
+    pickled = weight_files(folder, allow_pickle)[0].suffix == ".bin"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a fresh θ, retriever and adapters are part of the model: a saved memory relies on them
+        try:
+            loaded: Any = MPlusForCausalLM.from_pretrained(
+                folder, config=config, dtype=dtype, use_safetensors=not pickled, output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )  # fmt: skip
+        except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+            raise ValueError(f"The weights in {folder} cannot be read ({error}); fetch them again.") from error
         model, info = loaded
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ValueError(f"The weights in {folder} cannot be read ({error}); fetch them again.") from error
+        add_adapters(model, config)
     fresh = ("memory.", "retriever.", *(["lm_head"] if config.tie_word_embeddings else []))
     missing = {name for name in info["missing_keys"] if not any(part in name for part in fresh)}
     unexpected = {name for name in info["unexpected_keys"] if not name.endswith("rotary_emb.inv_freq")}
-    _check_names(missing, unexpected, folder)
-    if info["mismatched_keys"]:
-        raise ValueError(
-            f"{folder}: these tensors have another shape than config.json says: {info['mismatched_keys']}."
-        )
-    add_adapters(model, config)
+    check_names(missing, unexpected, folder)
+    for name, found, wanted in sorted(info["mismatched_keys"]):
+        check_shapes({name: tuple(wanted)}, {name: torch.empty(found, device="meta")}, folder)
     return model
 
 
@@ -225,10 +212,3 @@ def _own_tensors(model: MPlusForCausalLM) -> dict[str, Tensor]:
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
     return tensors
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}); fetch the checkpoint again.") from error

@@ -81,12 +81,15 @@ class MPlusConfig(LlamaConfig):
         for name, allowed in one_of.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(map(str, allowed))}.")
-        positive = "block_size num_blocks max_long_term chunk_size min_chunk prompt_window retriever_size merge_every"
-        for name in positive.split():
+        positive = "block_size num_blocks max_long_term chunk_size min_chunk prompt_window retriever_size merge_every "
+        llama = "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads vocab_size"
+        for name in (positive + llama).split():
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("num_retrieved", "lora_rank"):
-            if getattr(self, name) < 0:
+        if not self.initial_recall > 0:
+            raise ValueError(f"initial_recall is {self.initial_recall}; it must be above 0.")
+        for name in ("num_retrieved", "lora_rank", "recall_decay"):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.num_blocks < 2:
             raise ValueError(

@@ -157,14 +157,29 @@ def pack_logs(logs: list[TokenLog]) -> dict[str, Tensor]:
     return packed
 
 
-def unpack_logs(packed: dict[str, Tensor], dtype: torch.dtype) -> list[TokenLog]:
-    """The inverse of `pack_logs`, tokens and keys in `dtype`. Raises KeyError if a column is absent."""
-    num_layers = sum(name.startswith("long.") and name.endswith(".merged") for name in packed)
-    logs = []
-    for layer in range(num_layers):
-        columns = {name: packed[f"long.{layer}.{name}"] for name in (*TokenLog.APPENDED, *TokenLog.CHANGED)}
-        columns |= {name: columns[name].to(dtype) for name in ("tokens", "keys")}
-        log = TokenLog(**columns)
-        log.merged = int(packed[f"long.{layer}.merged"])
-        logs.append(log)
-    return logs
+def unpack_logs(packed: dict[str, Tensor], dtype: torch.dtype, num_layers: int, d: int, r: int) -> list[TokenLog]:
+    """The inverse of `pack_logs`, tokens and keys in `dtype`.
+
+    Raises ValueError if it is not Θ of `num_layers` layers with tokens of width d and keys of width r.
+    """
+    found = sum(name.startswith("long.") and name.endswith(".merged") for name in packed)
+    if found != num_layers:
+        raise ValueError(f"it holds Θ of {found} layers, expected {num_layers}")
+    return [_unpack(packed, f"long.{layer}.", dtype, d, r) for layer in range(num_layers)]
+
+
+def _unpack(packed: dict[str, Tensor], prefix: str, dtype: torch.dtype, d: int, r: int) -> TokenLog:
+    kinds = {"tokens": dtype, "keys": dtype, "recall": torch.float64}
+    columns: dict[str, Tensor] = {}
+    for name in (*TokenLog.APPENDED, *TokenLog.CHANGED):
+        column = packed.get(prefix + name, torch.empty(()))
+        length = len(columns["tokens"]) if columns else column.numel() // d
+        expected = (length, *{"tokens": (d,), "keys": (r,)}.get(name, ()))
+        if tuple(column.shape) != expected:
+            raise ValueError(f"{prefix}{name} is absent or has shape {tuple(column.shape)}, expected {expected}")
+        columns[name] = column.to(kinds.get(name, torch.int64))
+    log, merged = TokenLog(**columns), packed.get(f"{prefix}merged")
+    if merged is None or merged.dim() or not 0 <= int(merged) <= log.length:
+        raise ValueError(f"{prefix}merged is not a number of rows")
+    log.merged = int(merged)
+    return log

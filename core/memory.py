@@ -58,18 +58,22 @@ class Memory:
         """Back to the checkpoint's memory (never to zeros) and to the seed; the undo history is forgotten."""
         self.state = self._initial.fork()
         self.random.manual_seed(self.seed)
-        self.forget_undo()
+        self._undo = []
 
     def snapshot(self) -> Snapshot:
         return Snapshot(self.state.fork(), self.random.get_state())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Become what the snapshot was, random state included. The snapshot stays valid."""
+        """Become what the snapshot was, random state included; the undo history, of another past, is forgotten."""
         if snapshot.state.pool.shape != self.state.pool.shape:
             raise ValueError(
                 f"The snapshot's θ has shape {tuple(snapshot.state.pool.shape)}, this memory's "
                 f"{tuple(self.state.pool.shape)}; restore it into a memory of the same model."
             )
+        self._become(snapshot)
+        self._undo = []
+
+    def _become(self, snapshot: Snapshot) -> None:
         self.state = snapshot.state.fork()
         self.random.set_state(snapshot.random)
 
@@ -79,18 +83,14 @@ class Memory:
         twin.__dict__.update(self.__dict__)
         twin.random = torch.Generator()
         twin._undo = list(self._undo)
-        twin.restore(self.snapshot())
+        twin._become(self.snapshot())
         return twin
 
     def undo(self) -> None:
         """Take back the last ingest. Raises ValueError when there is none left to take back."""
         if not self._undo:
-            raise ValueError("There is nothing to undo: no text has been ingested since the last undo or reset.")
-        self.restore(self._undo.pop())
-
-    def forget_undo(self) -> None:
-        """Give up what `undo` could take back, as after a load or a deletion."""
-        self._undo = []
+            raise ValueError("There is nothing to undo: no ingest since the last undo, restore, load, delete or reset.")
+        self._become(self._undo.pop())
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -99,7 +99,7 @@ class Memory:
         try:
             yield
         except BaseException:
-            self.restore(before)
+            self._become(before)
             raise
         self._undo = [*self._undo, before][-self.undo_levels :] if self.undo_levels else []
 
@@ -232,16 +232,16 @@ class Memory:
     def delete(self, receipt: Receipt | int) -> int:
         """Remove every token of one text from θ and Θ; returns how many, over all layers.
 
-        All other tokens stay as they are and in order; tokens of the checkpoint's initial θ take the free places, at
-        its old end. What later chunks took over by attending to the text cannot be told apart and stays.
+        All other tokens stay as they are and in order; tokens of the checkpoint's initial θ return to the free places,
+        at its old end. What later chunks took over by attending to the text cannot be told apart and stays.
         Raises ValueError if the memory has no such receipt.
         """
         id, held = receipt.id if isinstance(receipt, Receipt) else receipt, self.state.receipts
         if id not in held:
             raise ValueError(f"There is no receipt {id} in this memory; it holds {sorted(held) or 'none'}.")
-        removed = delete_blocks(self.state, [chunk.block for chunk in held[id].chunks], self._initial)
+        removed = delete_blocks(self.state, [chunk.block for chunk in held[id].chunks], self._initial, self.projected)
         del held[id]
-        self.forget_undo()  # an undo would bring the deleted text back
+        self._undo = []  # an undo would bring the deleted text back
         return removed
 
     @property

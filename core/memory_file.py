@@ -1,11 +1,13 @@
 """A memory as one safetensors file: θ, Θ, ages, sources, texts and random state, bound to its model by a fingerprint.
 
-A save is atomic: the file is written beside the old one, flushed to the disk, and then takes its name.
+A save is atomic: the file is written beside the old one, flushed to the disk, and then takes its name. A checksum over
+everything in it tells a damaged file from a whole one.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,24 +17,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .log import TokenLog, pack_logs, unpack_logs
+from .log import pack_logs, unpack_logs
 from .memory import Memory
 from .sources import Chunk, Receipt
 from .state import Snapshot, State, next_version
 
-FORMAT = "mplus-memory-1"
-COUNTERS = ("clock", "next_block", "next_receipt", "written")
+FORMAT = "mplus-memory-2"
+COUNTERS = {"clock": int, "next_block": int, "next_receipt": int, "written": bool}
 COLUMNS = ("pool", "newest", "stamp", "block", "slot")
 
 
 def fingerprint(model: torch.nn.Module) -> str:
     """A short digest of a model's configuration and weights; the same for one checkpoint on any device and dtype.
 
+    The rules are part of it: what a stored age means depends on them.
+
     Sixteen values of every parameter, rounded to bfloat16, stand for it: hashing 8B weights whole would take a minute.
     """
     config = model.config  # type: ignore[attr-defined]
     digest = hashlib.sha256()
-    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "block_size", "num_blocks", "retriever_size"):
+    names = "hidden_size num_hidden_layers vocab_size block_size num_blocks retriever_size rules"
+    for name in names.split():
         digest.update(f"{name}={getattr(config, name)};".encode())
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().flatten()
@@ -50,9 +55,10 @@ def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
     if state.keys is not None:
         tensors["keys"] = state.keys.cpu().contiguous()
     tensors |= pack_logs(state.logs) | {"random": memory.random.get_state()}
-    meta = {name: getattr(state, name) for name in COUNTERS}
+    meta = {name: getattr(state, name) for name in COUNTERS} | {"projected": memory.projected}
     meta["receipts"] = [asdict(receipt) for receipt in state.receipts.values()]
     metadata = {"format": FORMAT, "owner": owner, "state": json.dumps(meta)}
+    metadata["checksum"] = _checksum(tensors, metadata["state"])
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -79,15 +85,16 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
             "load it with the model that wrote it."
         )
     try:
-        state = _state(tensors, json.loads(metadata["state"]), memory.state)
-        snapshot = Snapshot(state, tensors["random"])
-    except (KeyError, TypeError, ValueError) as error:
+        state = _state(tensors, json.loads(metadata["state"]), memory)
+        torch.Generator().set_state(tensors["random"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete or damaged ({error}); restore it from another copy.") from error
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{path} holds values that are not numbers (in {name}); restore it from another copy.")
-    memory.restore(snapshot)
-    memory.forget_undo()
+    if _checksum(tensors, metadata["state"]) != metadata.get("checksum"):
+        raise ValueError(f"{path} is damaged (its checksum is wrong); restore it from another copy.")
+    memory.restore(Snapshot(state, tensors["random"]))
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -100,21 +107,34 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ValueError(f"{path} cannot be read ({error}); it is damaged or no memory file.") from error
 
 
-def _state(tensors: dict[str, Tensor], meta: dict[str, Any], like: State) -> State:
-    columns = {name: tensors[name] for name in COLUMNS}
-    if ("keys" in tensors) != (like.keys is not None) or columns["pool"].shape != like.pool.shape:
-        raise ValueError(
-            f"its θ has shape {tuple(columns['pool'].shape)}, expected {tuple(like.pool.shape)}: another geometry, or "
-            'the other of the two forms, "hidden" and "projected", a memory can be kept in'
-        )
-    columns |= {name: columns[name].to(getattr(like, name)) for name in ("pool", "newest")}
-    keys = tensors["keys"].to(like.keys) if like.keys is not None else None
-    logs: list[TokenLog] = unpack_logs(tensors, like.pool.dtype)
-    if len(logs) != len(like.logs):
-        raise ValueError(f"it holds Θ of {len(logs)} layers, expected {len(like.logs)}")
-    for log in logs:
-        if {len(log.tokens), len(log.keys), len(log.born), len(log.slot), len(log.block)} != {log.length}:
-            raise ValueError("the columns of Θ have different lengths")
+def _checksum(tensors: dict[str, Tensor], state: str) -> str:
+    value = zlib.crc32(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
+        raw: Any = tensor.contiguous().flatten().view(torch.uint8).numpy()
+        value = zlib.crc32(raw, value)
+    return f"{value:08x}"
+
+
+def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory) -> State:
+    like = memory.state
+    if meta["projected"] != memory.projected:
+        forms = ["projected" if projected else "hidden" for projected in (meta["projected"], memory.projected)]
+        raise ValueError(f'its tokens are in the "{forms[0]}" form, this memory keeps the "{forms[1]}" form')
+    columns = {name: tensors[name] for name in (*COLUMNS, *(["keys"] if like.keys is not None else []))}
+    for name, column in columns.items():
+        expected: Tensor = getattr(like, name)
+        if column.shape != expected.shape or column.is_floating_point() != expected.is_floating_point():
+            raise ValueError(
+                f"its {'θ' if name == 'pool' else name} has shape {tuple(column.shape)}, "
+                f"expected {tuple(expected.shape)}: a memory of another geometry"
+            )
+        columns[name] = column.to(expected)
+    wrong = [name for name, kind in COUNTERS.items() if type(meta[name]) is not kind]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} cannot be read")
+    width, r = like.pool.shape[-1], memory.config.retriever_size
+    logs = unpack_logs(tensors, like.pool.dtype, len(like.logs), width, r)
     receipts = {}
     for entry in meta["receipts"]:
         entry["chunks"] = tuple(Chunk(**chunk) for chunk in entry["chunks"])
@@ -122,8 +142,7 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], like: State) -> Sta
         receipts[entry["id"]] = Receipt(**entry)
     owners = {chunk.block: (id, i) for id, receipt in receipts.items() for i, chunk in enumerate(receipt.chunks)}
     return State(
-        **columns,
-        keys=keys,
+        **{"keys": None, **columns},
         version=next_version(),
         logs=logs,
         receipts=receipts,

@@ -63,6 +63,7 @@ class MPlusForCausalLM(LlamaForCausalLM):
     def __init__(self, config: MPlusConfig):
         super().__init__(config)
         self.model.layers = nn.ModuleList(MPlusDecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        self.model._init_weights = self._init_weights  # transformers asks the inner model, which knows no retriever
         self.memory = MemoryTokens(config)
         self.initial_long_term: list[TokenLog] | None = None  # Θ the checkpoint was shipped with; not a parameter
         self.initially_written = True  # False only for MemoryLLM before its first write

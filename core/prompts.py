@@ -34,6 +34,7 @@ def cut(text: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> P
         repeated += 1
         ids, spans = _encode(" ".join([text] * repeated), tokenizer)
         period = len(text) + 1
+        spans = [(start + (start % period == len(text)), end) for start, end in spans]  # without the space that joins
         spans = [(start % period, min(len(text), start % period + end - start)) for start, end in spans]
     if repeated > 1:
         warnings.warn(

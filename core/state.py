@@ -148,30 +148,53 @@ def renewed(tokens: Tensor, kept: Tensor, new: Tensor) -> Tensor:
     return out
 
 
-def delete_blocks(state: State, blocks: list[int], initial: State) -> int:
+def delete_blocks(state: State, blocks: list[int], initial: State, projected: bool) -> int:
     """Remove every token of these blocks from θ and Θ, in place; returns how many, over all layers.
 
-    Survivors keep their values and their order. Tokens of the initial θ take the free places, at the old end.
+    Survivors keep their values and their order. Tokens of the initial θ return to the free places, at the old end:
+    those that are nowhere any more, then those in Θ, which leave it, so that no token is in two places.
     """
     doomed = torch.tensor(blocks, dtype=torch.int64)
     removed = sum(log.kill(torch.isin(log.block, doomed)) for log in state.logs)
     gone = torch.isin(state.block, doomed)
-    order = (~gone).to(torch.int8).sort(dim=1, stable=True).indices
-    replaced = gone.gather(1, order)
-    pool = pool_rows(state.pool, order)
-    state.pool = torch.where(replaced[..., None].to(pool.device), initial.pool, pool)
-    if state.keys is not None and initial.keys is not None:
-        keys = pool_rows(state.keys, order)
-        state.keys = torch.where(replaced[..., None].to(keys.device), initial.keys, keys)
+    for block in blocks:
+        del state.block_owner[block]
+    if not gone.any():
+        return removed
     block_size = state.newest.shape[1]
-    if state.keys is None and state.pool.shape[-1] == state.newest.shape[-1]:
+    rows = torch.stack([_refilled(state, initial, layer, gone[layer]) for layer in range(len(gone))])
+    for name in ("pool", "stamp", "block", "slot", *(["keys"] if state.keys is not None else [])):
+        now, then = getattr(state, name), getattr(initial, name)
+        places = rows.to(now.device)
+        setattr(state, name, torch.stack([torch.cat(pair)[at] for *pair, at in zip(then, now, places, strict=True)]))
+    if not projected:
         state.newest = state.pool[:, -block_size:]
     elif bool(gone[:, -block_size:].any()):  # what stood before the deleted block is no longer known as hidden states
         state.newest = initial.newest
+    state.written = initial.written or not bool(gone.all())
     state.version = next_version()
-    for name in ("stamp", "block", "slot"):
-        survivors = getattr(state, name).gather(1, order)
-        setattr(state, name, torch.where(replaced, getattr(initial, name), survivors))
-    for block in blocks:
-        del state.block_owner[block]
     return removed + int(gone.sum())
+
+
+def _refilled(state: State, initial: State, layer: int, gone: Tensor) -> Tensor:
+    """The new θ of a layer (N,), as rows of [initial θ | θ]: survivors, and initial tokens where some are `gone`."""
+    size, count = len(gone), int(gone.sum())
+    kept = size + (~gone).nonzero().flatten()
+    if not initial.written and len(kept):  # there is no initial θ worth returning to: tiled, as in a first write
+        return torch.cat([kept.repeat(-(-count // len(kept)))[:count], kept])
+    first, now = (_places(each.block[layer], each.slot[layer], state) for each in (initial, state))
+    rank = 2 * torch.isin(first, now[~gone]).long()
+    log = state.logs[layer] if state.logs else None
+    stored = _places(log.block, log.slot, state) if log else first[:0]
+    rank += torch.isin(first, stored).long()
+    back = rank.sort(stable=True).indices[:count]
+    if log is not None:
+        log.kill(torch.isin(stored, first[back]))
+    rows = torch.cat([back, kept])
+    # Initial tokens stand in their first order, before all that was written since, which stands as it is.
+    return rows[torch.cat([first, now])[rows].clamp(max=int(first.max()) + 1).sort(stable=True).indices]
+
+
+def _places(block: Tensor, slot: Tensor, state: State) -> Tensor:
+    """One number for a token's block and place in it."""
+    return block * state.newest.shape[1] + slot

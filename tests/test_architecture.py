@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log drops words relations packing tokenizer_training",
+    "config sources log drops weights words relations packing tokenizer_training",
     "cache adapters decoding disk retriever rules prompts state curriculum data phrasings",
     "model memory facts",
     "memory_file reading official lessons induction",
