@@ -4,9 +4,11 @@ A save is atomic: the file is written beside the old one, flushed to the disk, a
 everything in it tells a damaged file from a whole one.
 """
 
+import glob
 import hashlib
 import json
 import os
+import time
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +27,7 @@ from .state import Snapshot, State, next_version
 FORMAT = "mplus-memory-2"
 COUNTERS = {"clock": int, "next_block": int, "next_receipt": int, "written": bool}
 COLUMNS = ("pool", "newest", "stamp", "block", "slot")
+ABANDONED_SECONDS = 3600
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -68,6 +71,9 @@ def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
         _flush(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # by a process that was killed while it saved
+        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            left.unlink(missing_ok=True)
 
 
 def load_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:

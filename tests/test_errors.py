@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
+from core.checkpoint import SHIPPED
 from core.config import MPlusConfig
+from core.prompts import cut
 from core.reader import MPlusReader
 from core.reading import generate, new_memory, write
 from tests.toys import MEMORY, SHAPE, toy_mplus, toy_tokenizer
@@ -57,6 +60,16 @@ def test_questions_that_cannot_be_asked():
         mplus.answer("why " * 200)
     with pytest.raises(ValueError, match="at least 1"):
         mplus.answer("Why?", max_new_tokens=0)
+
+
+def test_a_repeated_text_keeps_the_place_of_every_word():
+    """Also of its first word, whose token takes in the space between two repetitions."""
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED / "mini")
+    with pytest.warns(UserWarning, match="below the 16"):
+        pieces = cut("My sister Ilse", tokenizer, MPlusConfig(**{**SHAPE, **MEMORY, "min_chunk": 16, "chunk_size": 64}))
+    words = ["My sister Ilse"[start:end].strip() for start, end in pieces.spans]
+    once = len(words) // pieces.repeated
+    assert words == words[:once] * pieces.repeated and words[0] == "My" and "" not in words
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.drops import oldest, random_per_layer, random_shared
-from core.log import DEAD
 from core.reader import MPlusReader
 from core.reading import new_memory, write
 from core.state import Tokens
@@ -42,23 +41,42 @@ def check(memory, config):
     assert torch.equal(state.pool[:, -K:], state.newest)
     owned = {chunk.block: receipt.id for receipt in memory.receipts for chunk in receipt.chunks}
     assert {block: owner for block, (owner, _) in state.block_owner.items()} == owned
-    for layer in range(2):
+    for layer, log in enumerate(state.logs):
         pool, long = places(memory, layer)
-        written = [place for place in pool if place[0] in owned]
-        assert written == sorted(written), "survivors keep the order in which they were written"
-        everywhere = [place for place in pool + long if place[0] in owned]
-        assert len(everywhere) == len(set(everywhere)), "a token is in two places"
-        if config.rules == "paper":
-            assert len(long) <= config.max_long_term
-            ages = memory.ages[layer]
-            assert (ages[:-1] >= ages[1:]).all() or len(written) < N, "θ is ordered by age"
-        for block, slot in everywhere:
-            source, receipt = memory.source(block, slot), memory.state.receipts[owned[block]]
-            assert source.receipt == receipt.id
-            chunk = receipt.chunks[source.chunk]
-            assert chunk.block == block and (source.position is None or chunk.start <= source.position < chunk.end)
-        log = state.logs[layer]
-        assert len(log) == int(log.live.sum()) and int((log.block != DEAD).sum()) == len(log)
+        assert pool == sorted(pool), "survivors keep the order in which they were written"
+        assert len(set(pool + long)) == len(pool + long), "a token is in two places"
+        assert all(block in owned or block <= N // K for block, _ in pool + long), "a token of a text that is not there"
+        assert len(log) == len(long) and (config.rules == "released" or len(long) <= config.max_long_term)
+        for block, slot in pool + long:
+            check_source(memory, block, slot)
+        ages = zip(
+            pool + long, [*memory.ages[layer].tolist(), *(state.clock - log.born[log.live]).tolist()], strict=True
+        )
+        for number, ((block, slot), age) in enumerate(ages):
+            check_age(config, state.clock, block, slot, age, in_pool=number < N)
+
+
+def check_source(memory, block, slot):
+    source = memory.source(block, slot)
+    if block <= N // K:
+        assert source.receipt is None
+        return
+    receipt = memory.state.receipts[source.receipt]
+    chunk = receipt.chunks[source.chunk]
+    position = chunk.end - K + slot  # the block is the chunk's last K tokens
+    assert chunk.block == block and source.position == (position if position >= chunk.start else None)
+
+
+def check_age(config, clock, block, slot, age, in_pool):
+    """Block b was written when the clock stood at (b - N/K) K, as no operation here skips a number."""
+    written = (block - N // K) * K
+    if config.rules == "paper":
+        assert age == clock - written + K - 1 - slot, "ages count from creation"
+    elif in_pool:
+        assert age == (0 if block <= N // K else K - 1 - slot), "ages stand still in θ"
+    else:
+        since = age - (0 if block <= N // K else K - 1 - slot)
+        assert since % K == 0 and 0 <= since <= clock - max(0, written), "ages count from the drop"
 
 
 def fingerprint_of(memory):
@@ -97,17 +115,20 @@ def test_any_sequence_of_operations_keeps_the_books(rules, operations, seed, tmp
             receipt = memory.receipts[seed % len(memory.receipts)]
             blocks = torch.tensor([chunk.block for chunk in receipt.chunks])
             others = {p: t.clone() for p, t in survivors(memory, set(blocks.tolist())).items()}
-            reader.delete(receipt)
+            held = sum(int(torch.isin(each, blocks).sum()) for each in block_columns(memory))
+            assert reader.delete(receipt) == held
             assert not torch.isin(memory.state.block, blocks).any(), "still in θ"
             assert not any(torch.isin(log.block, blocks).any() for log in memory.state.logs), "still in Θ"
             now = survivors(memory, set())
-            assert all(torch.equal(now[place], tokens) for place, tokens in others.items()), "others have changed"
+            assert now.keys() == others.keys() and all(torch.equal(now[place], others[place]) for place in now)
             before = None
         elif operation == "snapshot":
             kept, kept_print = memory.snapshot(), fingerprint_of(memory)
         elif operation == "restore" and kept is not None:
             memory.restore(kept)
             assert equal(kept_print, fingerprint_of(memory))
+            with pytest.raises(ValueError, match="nothing to undo"):  # what could be undone was of another past
+                memory.undo()
             before = None
         elif operation == "fork":
             twin, mine = reader.fork(), fingerprint_of(memory)
@@ -121,6 +142,15 @@ def test_any_sequence_of_operations_keeps_the_books(rules, operations, seed, tmp
             other.load(file)
             assert equal(mine, fingerprint_of(other.memory))
         check(memory, model.config)
+    for receipt in memory.receipts:
+        reader.delete(receipt)
+        check(memory, model.config)
+    assert torch.equal(memory.state.pool, model.memory.pool), "without any text it is the checkpoint's θ again"
+    assert not any(len(log) for log in memory.state.logs)
+
+
+def block_columns(memory):
+    return [memory.state.block, *(log.block for log in memory.state.logs)]
 
 
 def survivors(memory, doomed):
@@ -137,17 +167,95 @@ def survivors(memory, doomed):
 
 
 def test_no_token_is_lost_before_eviction_and_the_oldest_go_first():
+    """Followed token by token: what is in neither store has left Θ, as the oldest that Θ held when it did."""
     model = toy_mplus(max_long_term=24)
     memory = new_memory(model)
+    before = [(set(pool), set(long)) for pool, long in (places(memory, layer) for layer in range(2))]
     for step in range(12):
         write(model, [memory], torch.full((1, 10), step))
-        total = N + K * (step + 1)
-        for layer, log in enumerate(memory.state.logs):
-            assert N + len(log) == min(total, N + 24), "every dropped token is in Θ until Θ is full"
-            ages = (memory.state.clock - log.born)[log.live]
-            assert len(ages) == len(set(ages.tolist())), layer
-    # Under the paper's rules what left Θ is older than all that stayed there and was there already.
-    assert all((memory.state.clock - log.born)[log.live].max() < memory.state.clock + N for log in memory.state.logs)
+        for layer in range(2):
+            pool, long = (set(each) for each in places(memory, layer))
+            old_pool, old_long = before[layer]
+            dropped, new = old_pool - pool, pool - old_pool
+            assert len(dropped) == len(new) == K and {block for block, _ in new} == {1 + N // K + step}
+            youngest_first = sorted(old_long | dropped, reverse=True)  # a larger (block, slot) was written later
+            assert long == set(youngest_first[:24]), "Θ keeps the youngest 24 of what it held and what came"
+            before[layer] = pool, long
+
+
+def test_under_the_released_rules_a_token_lives_for_its_recall_and_no_longer():
+    """Merged every 2 writes with recall 3, which falls by 1 at every merge, the first included: gone at the third.
+
+    The first merge leaves no more than K0 = 16 tokens, so its decay is taken back and the first tokens live one longer.
+    """
+    model = toy_mplus(rules="released", merge_every=2, initial_recall=3.0)
+    memory = new_memory(model)
+    seen: list[dict] = [{}, {}]
+    for step in range(1, 17):
+        before = [set(places(memory, layer)[1]) for layer in range(2)]
+        write(model, [memory], torch.full((1, 10), step))
+        for layer in range(2):
+            _, long = places(memory, layer)
+            if step % 2:
+                assert before[layer] <= set(long), "tokens leave Θ at merges only"
+                continue
+            for place in long:
+                seen[layer].setdefault(place, []).append(step // 2)
+            assert len(long) == [16, 32, 48, 32, 32, 32, 32, 32][step // 2 - 1]
+    for lives in seen:
+        for merges in lives.values():
+            first = merges[0]
+            assert merges == [merge for merge in range(first, first + (3 if first == 1 else 2)) if merge <= 8]
+
+
+@pytest.mark.parametrize("levels", [0, 1, 3])
+def test_as_many_ingests_can_be_undone_as_was_asked_for(levels):
+    model = MODELS["paper"]
+    reader = MPlusReader(model, TOKENIZER, new_memory(model, undo_levels=levels))
+    moments = []
+    for number in range(5):
+        moments.append(fingerprint_of(reader.memory))
+        reader.ingest(f"Text number {number} of five.")
+    with pytest.raises(ZeroDivisionError):  # an ingest that fails takes nothing away from undo
+        reader.ingest("This one does not come to an end.", lambda done, total: 1 // 0)
+    for moment in moments[::-1][:levels]:
+        reader.undo()
+        assert equal(moment, fingerprint_of(reader.memory))
+    with pytest.raises(ValueError, match="nothing to undo"):
+        reader.undo()
+
+
+def test_the_source_of_a_token_is_the_text_it_stands_for():
+    """Two chunks per text; a token's position leads to the very characters its own chunk was written from."""
+    model = MODELS["paper"]
+    reader = MPlusReader(model, TOKENIZER, new_memory(model))
+    texts = [f"{letter * 20}{letter.lower() * 20}" for letter in "ABCDEF"]
+    receipts = [reader.ingest(text) for text in texts]
+    assert all(len(receipt.chunks) == 2 for receipt in receipts)
+    by_id = dict(zip((receipt.id for receipt in receipts), texts, strict=True))
+    for layer in range(2):
+        for block, slot in [place for places_ in places(reader.memory, layer) for place in places_]:
+            source = reader.memory.source(block, slot)
+            if source.receipt is None:
+                continue
+            letter = by_id[source.receipt][20 * source.chunk]
+            start, end = reader.memory.state.receipts[source.receipt].spans[source.position]
+            assert by_id[source.receipt][start:end] == letter
+
+
+@pytest.mark.parametrize("form", ["hidden", "projected"])
+def test_deleting_the_only_text_of_a_memory_that_was_never_written_makes_it_so_again(form):
+    """MemoryLLM before its first write: there is no θ to return to."""
+    model = toy_mplus(num_retrieved=0, drop="shared", rules="released", num_key_value_heads=2)
+    model.initially_written = False
+    reader = MPlusReader(model, TOKENIZER, new_memory(model, form))
+    first = reader.ingest("The first text of all fills the whole of θ.")
+    second = reader.ingest("The second text takes a part of it.")
+    reader.delete(first)
+    assert set(reader.memory.state.block.flatten().tolist()) == {chunk.block for chunk in second.chunks}
+    reader.delete(second)
+    assert not reader.memory.state.written and reader.memory.newest is None
+    assert reader.answer("Is anything left?", max_new_tokens=2).tokens
 
 
 @pytest.mark.parametrize("policy, layers", [(random_per_layer, 8), (random_shared, 1)])

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from core.adapters import READ, WRITE, use_adapter
+from core.decoding import prepare_for_answers
 from core.drops import Recorded
+from core.reader import MPlusReader
 from core.reading import generate, new_memory, read_logits, write
 from tests.reference import SlowMemory, SlowMPlus
-from tests.toys import LLAMA3, toy_mplus
+from tests.toys import LLAMA3, toy_mplus, toy_tokenizer
 
 TOLERANCE = 1e-5
 SHAPES = {
@@ -62,9 +64,9 @@ def test_a_life_in_every_shape(shape):
     life(toy(**SHAPES[shape]), writes=5)
 
 
-def life(model, writes=10):
+def life(model, writes=10, slow=None):
     plan = drops(5, 2, 32, 8, writes)
-    memory, slow = new_memory(model, drop=Recorded(plan)), SlowMPlus(model)
+    memory, slow = new_memory(model, drop=Recorded(plan)), slow or SlowMPlus(model)
     slow_memory = SlowMemory(slow, model.memory.pool)
     generator = torch.Generator().manual_seed(2)
     for step in range(writes):
@@ -82,6 +84,72 @@ def life(model, writes=10):
         assert off(output.logits[0], slow.read(question[0].tolist(), slow_memory.memory_of)) < TOLERANCE, step
     ids, _ = generate(model, [memory], question, max_new_tokens=6, do_sample=False, eos_token_id=None, pad_token_id=257)
     assert ids[0, 5:].tolist() == slow.greedy(question[0].tolist(), slow_memory.memory_of, 6)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@torch.no_grad()
+def test_a_life_of_a_model_set_up_for_answers(kv_heads):
+    """Fused adapters, grouped attention and a trimmed last layer compute the same."""
+    model = toy(num_key_value_heads=kv_heads)
+    slow = SlowMPlus(model)
+    prepare_for_answers(model)
+    life(model, writes=5, slow=slow)
+
+
+@pytest.mark.parametrize("form", ["hidden", "projected"])
+@torch.no_grad()
+def test_three_memories_answer_three_padded_questions_as_the_slow_path_does(form):
+    model = toy()
+    plan, slow = drops(5, 2, 32, 8, 6), SlowMPlus(model)
+    memories = [new_memory(model, form, drop=Recorded(plan)) for _ in range(3)]
+    slow_memories = [SlowMemory(slow, model.memory.pool) for _ in range(3)]
+    generator = torch.Generator().manual_seed(7)
+    for step in range(6):
+        ids = torch.randint(0, 200, (3, LENGTHS[step % len(LENGTHS)]), generator=generator)
+        write(model, memories, ids)
+        for row, slow_memory in enumerate(slow_memories):
+            slow_memory.write(ids[row].tolist(), plan[step])
+    questions = [[5, 6, 7], [1, 2, 3, 4, 5, 6], [9]]
+    ids = torch.tensor([[257] * (6 - len(question)) + question for question in questions])
+    mask = torch.tensor([[0] * (6 - len(question)) + [1] * len(question) for question in questions])
+    logits = read_logits(model, memories, ids, mask)[0].logits
+    settings = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 257}
+    answers, _ = generate(model, memories, ids, mask, **settings)
+    for row, (question, slow_memory) in enumerate(zip(questions, slow_memories, strict=True)):
+        expected = slow.read(question, slow_memory.memory_of)
+        assert off(logits[row, -len(question) :], expected) < TOLERANCE
+        assert answers[row, 6:].tolist() == slow.greedy(question, slow_memory.memory_of, 6)
+
+
+def test_streamed_pieces_are_the_blocking_answer_and_stop_stops():
+    reader = MPlusReader(toy(), toy_tokenizer())
+    reader.ingest("A text to look back on, long enough for two chunks or so. " * 3)
+    pieces: list[str] = []
+    words = set(reader.tokenizer("abc def ghi.")["input_ids"])  # pieces end at spaces
+    settings = {"max_new_tokens": 40, "do_sample": True, "temperature": 9.0, "eos_token_id": None}
+    settings["suppress_tokens"] = [token for token in range(258) if token not in words]
+    torch.manual_seed(5)
+    streamed = reader.answer("What is it?", on_text=pieces.append, **settings)
+    torch.manual_seed(5)
+    blocking = reader.answer("What is it?", **settings)
+    assert streamed.tokens == blocking.tokens and len(streamed.tokens) == 40
+    assert "".join(pieces).strip() == blocking.text == streamed.text and len(pieces) > 1
+    assert 0 < streamed.first_token_seconds <= streamed.seconds
+    heard: list[str] = []
+    stopped = reader.answer("What is it?", on_text=heard.append, stop=lambda: len(heard) > 0, **settings)
+    assert 0 < len(stopped.tokens) < 40 and stopped.text.startswith(heard[0].strip())
+
+
+def test_questions_together_are_answered_as_one_by_one():
+    reader = MPlusReader(toy(), toy_tokenizer())
+    reader.ingest("A text to look back on, long enough for two chunks or so. " * 3)
+    questions = ["What?", "What is it that I should look back on?", "Is it long?"]
+    together = reader.answer_many(questions, max_new_tokens=8)
+    for question, answer in zip(questions, together, strict=True):
+        alone = reader.answer(question, max_new_tokens=8)
+        assert alone.tokens == answer.tokens and alone.text == answer.text
+        for one, other in zip(alone.found, answer.found, strict=True):
+            assert torch.equal(one.rows, other.rows)
 
 
 @torch.no_grad()

@@ -9,8 +9,9 @@ from core.adapters import READ, WRITE, add_adapters, use_adapter
 from core.cache import MemoryCache
 from core.checkpoint import load_model, save_model
 from core.config import MPlusConfig
+from core.decoding import GROUPED
 from core.model import MPlusForCausalLM
-from tests.toys import MEMORY, SHAPE, toy_mplus
+from tests.toys import MEMORY, SHAPE, toy_llama, toy_mplus
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 257}
 
@@ -51,12 +52,12 @@ def test_3_every_attention_implementation_is_masked_alike():
     """An attention function without its mask function attends to the future."""
     model, prompt = toy_mplus(), torch.arange(40, 52)[None]
     logits = {}
-    for name in ("sdpa", "eager"):
+    for name in ("eager", "sdpa", GROUPED):
         model.set_attn_implementation(name)
-        logits[name] = model.read(prompt, prefix_of(model), 32).logits
-    assert torch.allclose(logits["sdpa"], logits["eager"], atol=1e-4 * logits["sdpa"].abs().max())
-    head = model.read(prompt[:, :5], prefix_of(model), 32).logits
-    assert torch.allclose(head, logits["eager"][:, :5], atol=1e-4 * head.abs().max()), "the future has leaked"
+        whole = model.read(prompt, prefix_of(model), 32).logits
+        assert torch.allclose(whole, logits.setdefault("eager", whole), atol=1e-4 * whole.abs().max()), name
+        head = model.read(prompt[:, :5], prefix_of(model), 32).logits
+        assert torch.allclose(head, whole[:, :5], atol=1e-4 * head.abs().max()), f"with {name} the future has leaked"
 
 
 def test_4_leaving_an_adapter_does_not_freeze_it():
@@ -79,19 +80,28 @@ def test_5_a_saved_model_has_everything(tmp_path):
     names = set(load_file(tmp_path / "model.safetensors"))
     assert {"memory.bos", "memory.new", "memory.pool", "model.embed_tokens.weight"} <= names
     assert any("lora_A.write" in n for n in names) and any("retriever.query" in n for n in names)
+    assert not any("long" in n or "ltm" in n for n in names), "a memory that grows is no part of the weights"
     again, prompt = load_model(tmp_path), torch.arange(9)[None]
     with torch.no_grad():
         before, after = (m.read(prompt, prefix_of(m), 32).logits for m in (model, again))
     assert torch.allclose(before, after, atol=1e-5)
 
 
-def test_6_memory_tokens_are_initialised_and_not_left_as_found_in_memory():
-    """Loose parameters on the top class are skipped by transformers' initialisation."""
+@pytest.mark.parametrize("path", ["from scratch", "from a Llama"])
+def test_6_nothing_of_the_memory_is_left_as_found_in_ram(path, tmp_path):
+    """transformers skips loose parameters of the top class, and asks only the inner model about what its layers own."""
     torch.manual_seed(0)
-    model = MPlusForCausalLM(MPlusConfig(**SHAPE, **MEMORY))
+    if path == "from scratch":
+        model = MPlusForCausalLM(MPlusConfig(**SHAPE, **MEMORY))
+    else:
+        toy_llama().save_pretrained(tmp_path)
+        model = load_model(tmp_path, **MEMORY)
     assert 0.8 < model.memory.bos.std() < 1.2 and 0.9 < model.memory.pool.std() < 1.1
     assert model.memory.new.abs().max() == 0
-    assert model.model.layers[0].retriever.scale == MEMORY["retriever_size"] ** -0.5
+    for layer in model.model.layers:
+        assert layer.retriever.scale == MEMORY["retriever_size"] ** -0.5
+        for name, weight in layer.retriever.named_parameters():
+            assert name == "scale" or 0.01 < weight.std() < 0.2, name
 
 
 def test_loading_in_bfloat16_leaves_rope_alone(tmp_path):
