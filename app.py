@@ -16,9 +16,10 @@ from lab.page.chart import PLOTLY_JS
 from lab.page.page import build
 from lab.page.shell import Page
 from lab.page.theme import CSS, theme
-from lab.session import Registry
+from lab.registry import Registry
 
 ROOT = Path(__file__).parent
+RESULTS = (ROOT / "benchmarks" / "results", ROOT / "models")
 
 
 def arguments(line: list[str] | None = None) -> argparse.Namespace:
@@ -53,7 +54,7 @@ def make(chosen: argparse.Namespace) -> gr.Blocks:
     torch.set_num_threads(chosen.threads)
     models = Models(chosen.model, chosen.model_root, chosen.exposed)
     models.get(models.default)
-    page = Page(Registry(models, chosen.sessions, most=chosen.max_sessions), Meter(), chosen.runs)
+    page = Page(Registry(models, chosen.sessions, most=chosen.max_sessions), Meter(), chosen.runs, RESULTS)
     return build(page)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from lab.models import TINY, Models
-from lab.session import Registry
+from lab.registry import Registry
 
 KEY = "a-session-that-is-killed"
 

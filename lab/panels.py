@@ -136,7 +136,7 @@ element.addEventListener('click', (event) => {
 
 def table(header: Iterable[str], rows: Iterable[Sequence], numbers: set[int] = frozenset()) -> str:  # type: ignore[assignment]
     """A plain table; cells are escaped, `numbers` are the columns aligned to the right."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    head = "".join(f"<th{' class=n' if i in numbers else ''}>{escape(cell)}</th>" for i, cell in enumerate(header))
     body = "".join(
         "<tr>"
         + "".join(f"<td{' class=n' if i in numbers else ''}>{escape(str(cell))}</td>" for i, cell in enumerate(row))

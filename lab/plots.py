@@ -14,6 +14,9 @@ PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F
 PATTERNS = ("", "/", ".", "x", "-", "+", "|", "\\")
 INITIAL = "#A9B0B8"
 WHOLE = "the checkpoint's own"
+METHOD_NAMES = {"mplus": "M+", "memoryllm": "MemoryLLM", "window": "window", "snapkv": "SnapKV", "bm25": "BM25",
+                "full": "full context", "random-retriever": "M+, guessing retriever",
+                "question-only": "no text at all"}  # fmt: skip
 METHOD_COLOURS = {"mplus": "#0072B2", "memoryllm": "#56B4E9", "window": "#E69F00", "snapkv": "#D55E00",
                   "bm25": "#009E73",
                   "full": "#8C6BB1", "random-retriever": "#CC79A7", "question-only": "#A9B0B8"}  # fmt: skip
@@ -22,8 +25,23 @@ Names = Mapping[int, str]
 
 
 def colour(text: int) -> str:
-    """The colour of a text, by its number; grey is the memory the checkpoint was shipped with."""
-    return PALETTE[(text - 1) % len(PALETTE)] if text else INITIAL
+    """The colour of a text, by its number: eight hues, then darker, then paler; grey is the checkpoint's own memory."""
+    if not text:
+        return INITIAL
+    turn, place = divmod(text - 1, len(PALETTE))
+    mixed, share = ((0, 0.0), (0, 0.42), (255, 0.5))[turn % 3]
+    parts = [int(PALETTE[place][i : i + 2], 16) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(part + (mixed - part) * share):02X}" for part in parts)
+
+
+def method_name(method: str) -> str:
+    """What a method is called on the page."""
+    name, _, how = method.partition(" (")
+    return METHOD_NAMES.get(name, name) + (f" ({how}" if how else "")
+
+
+def method_colour(method: str) -> str:
+    return METHOD_COLOURS.get(method.split(" ")[0].rstrip(","), "#808890")
 
 
 def pattern(text: int) -> str:
@@ -171,24 +189,46 @@ def ages(moment: Moment, text: int = 0) -> go.Figure:
     return finish(figure, finding, "age in memory tokens", "tokens, all layers", bargap=0)
 
 
-def flow(moment: Moment, names: Names, keeps: bool) -> go.Figure:
-    """C4. Where the tokens of one write went, per layer. keeps: there is a Θ."""
-    labels = [name_of(moment.receipt, names), "θ", "dropped", "Θ", "gone for good"]
+def losses(before: Moment, moment: Moment) -> dict[int, float]:
+    """Text -> tokens of it that left θ in the step between two moments, mean over the layers."""
+    counts = {int(t): 0.0 for t in np.union1d(before.owner, moment.owner)}
+    for t in counts:
+        counts[t] = float((before.owner == t).sum() - (moment.owner == t).sum()) / len(moment.owner)
+    counts[moment.receipt] = counts.get(moment.receipt, 0.0) + moment.written
+    return {t: count for t, count in counts.items() if count > 0}
+
+
+def flow(moment: Moment, names: Names, keeps: bool, before: Moment | None = None) -> go.Figure:
+    """C4. Where the tokens of one write went, per layer; from `before`, whose tokens were thrown out. keeps: there is a
+    Θ."""
     kept = moment.moved if keeps else 0.0
-    links = [(0, 1, moment.written), (1, 2, moment.dropped), (2, 3, kept), (3, 4, moment.evicted),
-             (2, 4, moment.dropped - kept)]  # fmt: skip
-    if moment.pending and keeps:
-        labels.append("pending")
-        links[2:3] = [(2, 5, kept)]
+    labels, colours = [name_of(moment.receipt, names), "θ"], [colour(moment.receipt), "#0072B2"]
+    links: list[tuple[int, int, float, str]] = [(0, 1, moment.written, colour(moment.receipt))]
+
+    def node(label: str, hue: str) -> int:
+        labels.append(label)
+        colours.append(hue)
+        return len(labels) - 1
+
+    left = {t: n for t, n in (losses(before, moment) if before else {}).items()} or {-1: float(moment.dropped)}
+    onward = "Θ, pending" if moment.pending and keeps else "Θ"
+    place = node(onward, "#E69F00") if kept else node("gone for good", "#D55E00")
+    for t, count in sorted(left.items(), key=lambda item: -item[1]):
+        hue = colour(t) if t >= 0 else "#808890"
+        own = node(f"dropped: {name_of(t, names)}" if t >= 0 else "dropped", hue)
+        links += [(1, own, count, hue), (own, place, count, hue)]
+    if kept and moment.evicted:
+        links.append((place, node("gone for good", "#D55E00"), moment.evicted, "#D55E00"))
     links = [link for link in links if link[2] > 0]
-    source, target, value = (list(column) for column in zip(*links, strict=True)) if links else ([], [], [])
-    colours = [colour(moment.receipt), "#0072B2", "#808890", "#E69F00", "#D55E00", "#F0E442"][: len(labels)]
+    source, target, value, hues = (list(column) for column in zip(*links, strict=True)) if links else ([], [], [], [])
     figure = go.Figure(
         go.Sankey(
-            node={"label": labels, "color": colours, "pad": 18, "thickness": 16},
-            link={"source": source, "target": target, "value": value, "color": "rgba(128,136,144,.35)"},
+            node={"label": labels, "color": colours, "pad": 14, "thickness": 16},
+            link={"source": source, "target": target, "value": value,
+                  "color": [f"rgba({','.join(str(int(hue[i : i + 2], 16)) for i in (1, 3, 5))},.4)" for hue in hues]},
+            valueformat=".1f",
         )
-    )
+    )  # fmt: skip
     went = f"{moment.dropped:,} random old ones left θ" + (
         f", {kept:,.0f} of them for Θ" if keeps else " for good (there is no Θ)"
     )
@@ -196,48 +236,53 @@ def flow(moment: Moment, names: Names, keeps: bool) -> go.Figure:
     finding = (
         f"{moment.written:,} tokens a layer came in; {went}{gone}." if moment.written else "This step wrote nothing."
     )
-    return finish(figure, finding, height=230, margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    return finish(figure, finding, height=170 + 16 * len(left), margin={"l": 8, "r": 8, "t": 8, "b": 8})
 
 
 # ── retrieving ──
 def score_map(seen: Retrieval, layer: int | None = None) -> go.Figure:
-    """C5. Every layer's scores over Θ, old to new, scaled per layer and max-pooled; white marks are what was taken."""
+    """C5. Every layer's scores over Θ, old to new, scaled per layer and max-pooled; the strip under a layer shows what
+    it took."""
+    count = len(seen.layers)
     width = max((len(found.scores) for found in seen.layers), default=0)
     bins = max(1, min(LARGEST_MAP, width))
-    z = np.full((len(seen.layers), bins), np.nan, np.float32)
-    text = np.zeros((len(seen.layers), bins), np.int32)
-    marks_x, marks_y, marks_text = [], [], []
+    z = np.full((2 * count, bins), np.nan, np.float32)  # two rows a layer: what was taken, and the scores
+    took = np.full((2 * count, bins), np.nan, np.float32)
+    text = np.zeros((2 * count, bins), np.int32)
     for index, found in enumerate(seen.layers):
         if not len(found.scores):
             continue
         low, high = float(found.scores.min()), float(found.scores.max())
         scaled = (found.scores - low) / max(1e-9, high - low)
         place = np.arange(len(scaled)) * bins // len(scaled)
-        z[index] = -1
-        np.maximum.at(z[index], place, scaled.astype(np.float32))
-        z[index][z[index] < 0] = np.nan
-        text[index][place] = found.owner
-        taken = np.unique(place[found.chosen])
-        marks_x += taken.tolist()
-        marks_y += [index] * len(taken)
-        marks_text += text[index][taken].tolist()
+        row = np.full(bins, -1, np.float32)
+        np.maximum.at(row, place, scaled.astype(np.float32))
+        z[2 * index + 1] = np.where(row < 0, np.nan, row)
+        text[2 * index + 1, place] = text[2 * index, place] = found.owner
+        took[2 * index, place[found.chosen]] = 1
+        text[2 * index, place[found.chosen]] = found.owner[found.chosen]
+    edges = np.array([edge for i in range(count) for edge in (i - 0.5, i - 0.26)] + [count - 0.5])
+    x = np.arange(bins)
     figure = go.Figure(
-        go.Heatmap(z=z, colorscale="Cividis", customdata=text, zmin=0, zmax=1, ygap=1,
-                   colorbar={"thickness": 10, "tickvals": [0, 1], "ticktext": ["low", "high"]},
-                   hovertemplate="layer %{y} · text %{customdata} · score %{z:.2f} of its range<extra></extra>")
+        go.Heatmap(z=z, x=x, y=edges, colorscale="Cividis", customdata=text, zmin=0, zmax=1,
+                   colorbar={"thickness": 10, "tickvals": [0, 1], "ticktext": ["low", "high"]}, name="score",
+                   hovertemplate="text %{customdata} · score %{z:.2f} of the layer's range<extra></extra>",
+                   hoverongaps=False)
     )  # fmt: skip
-    figure.add_scatter(x=marks_x, y=marks_y, mode="markers", customdata=marks_text, name="retrieved",
-                       marker={"color": "white", "size": 5, "line": {"color": "black", "width": 1}},
-                       hovertemplate="layer %{y} retrieved this · text %{customdata}<extra></extra>")  # fmt: skip
+    figure.add_heatmap(z=took, x=x, y=edges, colorscale=[[0, "#D55E00"], [1, "#D55E00"]], customdata=text, zmin=0,
+                       zmax=1, showscale=False, name="retrieved", hoverongaps=False,
+                       hovertemplate="retrieved · text %{customdata}<extra></extra>")  # fmt: skip
     if layer is not None:
         figure.add_hrect(y0=layer - 0.5, y1=layer + 0.5, line={"width": 2}, fillcolor="rgba(0,0,0,0)")
     taken = int(np.mean([len(found.got_owner) for found in seen.layers]))
-    finding = f"For “{seen.question}” every layer took {taken:,} of {width:,} tokens of Θ (white marks)."
+    finding = f"For “{seen.question}” every layer took {taken:,} of {width:,} tokens of Θ (the orange strips)."
     if not width:
         finding = "Θ holds no more tokens than a question may take: all of it was used, nothing had to be scored."
+    figure.update_layout(yaxis={"range": [-0.55, count - 0.45]})
     return finish(
-        figure, finding, f"Θ, old → new ({bins} bins)", "layer", showlegend=False, **_layers("y", len(seen.layers))
-    )
+        figure, finding, f"Θ, old → new ({bins} bins)", "layer", 130 + max(90, 36 * count), showlegend=False,
+        **_layers("y", count),
+    )  # fmt: skip
 
 
 def score_histogram(found: LayerFound, layer: int, names: Names) -> go.Figure:
@@ -254,10 +299,11 @@ def score_histogram(found: LayerFound, layer: int, names: Names) -> go.Figure:
                        marker={"color": colour(t), "pattern": {"shape": pattern(t)}},
                        customdata=np.full(40, t))  # fmt: skip
     cut = float(np.nanmin(found.got_score))
-    figure.add_vline(x=cut, line={"dash": "dash", "width": 2}, annotation={"text": "cut-off"})
+    above_bars = {"text": " cut-off", "yref": "paper", "y": 1.12, "xanchor": "left"}
+    figure.add_vline(x=cut, line={"dash": "dash", "width": 2}, annotation=above_bars)
     above = (found.scores >= cut).mean()
     finding = f"Layer {layer}: the cut-off is {cut:.3g}; {_share(float(above))} of Θ scores at least that."
-    return finish(figure, finding, "score", "tokens of Θ", bargap=0)
+    return finish(figure, finding, "score", "tokens of Θ", bargap=0, margin={"l": 52, "r": 12, "t": 26, "b": 40})
 
 
 def provenance(seen: Retrieval, names: Names, layer: int | None = None) -> go.Figure:
@@ -265,8 +311,9 @@ def provenance(seen: Retrieval, names: Names, layer: int | None = None) -> go.Fi
     count, figure = len(seen.layers), go.Figure()
     rows = ["chance", *[str(index) for index in range(count)]]
     texts = sorted({int(t) for found in seen.layers for t in np.unique(found.got_owner)} | set(seen.long_counts))
-    order = sorted(texts, key=lambda t: -seen.shares(layer).get(t, 0))
-    for t in order[:12]:
+    order = sorted(texts, key=lambda t: (not t, -seen.shares(layer).get(t, 0)))
+    order = [*[t for t in order if t][:12], *[t for t in order if not t]]  # the texts from the left, so that they align
+    for t in order:
         shares = [seen.long_counts.get(t, 0.0)]
         shares += [float((found.got_owner == t).mean()) if len(found.got_owner) else 0.0 for found in seen.layers]
         figure.add_bar(y=rows, x=shares, orientation="h", name=name_of(t, names), customdata=np.full(len(rows), t),
@@ -311,10 +358,10 @@ def retention(rows: Sequence[Mapping]) -> go.Figure:
         middle = (p + z2 / (2 * n)) / (1 + z2 / n)
         half = 1.96 * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
         figure.add_scatter(
-            x=[row["distance"] for row in mine], y=p, name=method, mode="lines+markers",
-            line={"color": METHOD_COLOURS.get(method, "#808890"), "width": 2}, marker={"size": 7},
+            x=[row["distance"] for row in mine], y=p, name=method_name(method), mode="lines+markers",
+            line={"color": method_colour(method), "width": 2}, marker={"size": 7},
             error_y={"array": middle + half - p, "arrayminus": p - middle + half, "thickness": 1, "width": 3},
-            hovertemplate="%{y:.0%} right after %{x:,} tokens<extra>" + method + "</extra>",
+            hovertemplate="%{y:.0%} right after %{x:,} tokens<extra>" + method_name(method) + "</extra>",
         )  # fmt: skip
     asked = sum(row["asked"] for row in rows)
     return finish(figure, f"{asked:,} questions answered so far; the bars are 95 % intervals.",
@@ -324,7 +371,7 @@ def retention(rows: Sequence[Mapping]) -> go.Figure:
 
 def byte_bars(rows: Sequence[Mapping]) -> go.Figure:
     """C12. Rows {method, bytes: {part: count}}: what each method holds, measured after its answer, weights left out."""
-    parts = [part for part in dict.fromkeys(p for row in rows for p in row["bytes"]) if part != "weights"]
+    parts = dict.fromkeys(p for row in rows for p, count in row["bytes"].items() if p != "weights" and count)
     colours = {"short": "#0072B2", "long": "#E69F00", "buffer": "#56B4E9", "cache": "#D55E00", "text": "#009E73"}
     said = {
         "short": "θ",
@@ -334,27 +381,64 @@ def byte_bars(rows: Sequence[Mapping]) -> go.Figure:
         "text": "the text",
     }
     figure = go.Figure()
+    methods = [method_name(row["method"]) for row in rows]
     for part in parts:
-        figure.add_bar(y=[row["method"] for row in rows], x=[row["bytes"].get(part, 0) / 2**20 for row in rows],
+        figure.add_bar(y=methods, x=[row["bytes"].get(part, 0) / 2**20 for row in rows],
                        orientation="h", name=said.get(part, part),
                        marker={"color": colours.get(part, "#808890")})  # fmt: skip
     totals = {row["method"]: sum(v for k, v in row["bytes"].items() if k != "weights") for row in rows}
     least = min(totals, key=lambda m: totals[m])
-    finding = f"{least} holds the least, {totals[least] / 2**20:.2f} MiB besides the shared weights."
-    return finish(figure, finding, "MiB, weights left out", "", 120 + 34 * len(rows))
+    finding = f"{method_name(least)} holds the least, {totals[least] / 2**20:.2f} MiB besides the shared weights."
+    return finish(figure, finding, "MiB, weights left out", "", 120 + 34 * len(rows), yaxis={"autorange": "reversed"})
 
 
 def second_bars(rows: Sequence[Mapping]) -> go.Figure:
     """C13. Rows {method, seconds: {part: s}}: where each method's time went, measured."""
     figure = go.Figure()
     colours = {"write": "#0072B2", "first token": "#E69F00", "further tokens": "#56B4E9"}
+    methods = [method_name(row["method"]) for row in rows]
     for part in dict.fromkeys(p for row in rows for p in row["seconds"]):
-        figure.add_bar(y=[row["method"] for row in rows], x=[row["seconds"].get(part, 0.0) for row in rows], name=part,
+        figure.add_bar(y=methods, x=[row["seconds"].get(part, 0.0) for row in rows], name=part,
                        orientation="h", marker={"color": colours.get(part, "#808890")})  # fmt: skip
     totals = {row["method"]: sum(row["seconds"].values()) for row in rows}
     quick = min(totals, key=lambda m: totals[m])
-    return finish(figure, f"{quick} was the quickest from text to answer: {totals[quick]:.2f} s.", "seconds", "",
-                  120 + 34 * len(rows))  # fmt: skip
+    finding = f"{method_name(quick)} was the quickest from text to answer: {totals[quick]:.2f} s."
+    return finish(figure, finding, "seconds", "", 120 + 34 * len(rows), yaxis={"autorange": "reversed"})  # fmt: skip
+
+
+def measured(rows: Sequence[Mapping]) -> go.Figure | None:
+    """Rows of an evaluation {method, distance or group, accuracy, low, high, n}: curves by distance, or bars by group.
+
+    None if the rows are of another kind.
+    """
+    key = next((key for key in ("distance", "length", "group") if all(key in row for row in rows)), None)
+    if not rows or key is None or not all("accuracy" in row and "method" in row for row in rows):
+        return None
+    figure = go.Figure()
+    for method, live in dict.fromkeys((row["method"], row.get("live", 1)) for row in rows):
+        mine = [row for row in rows if row["method"] == method and row.get("live", 1) == live]
+        name = method_name(method) + (f", {live} facts held" if live != 1 else "")
+        y = np.array([row["accuracy"] for row in mine])
+        band = {
+            "array": np.maximum(0, [row.get("high", row["accuracy"]) for row in mine] - y),
+            "arrayminus": np.maximum(0, y - [row.get("low", row["accuracy"]) for row in mine]),
+            "thickness": 1, "width": 3,
+        }  # fmt: skip
+        x, hue = [row[key] for row in mine], method_colour(method)
+        if key == "group":
+            figure.add_bar(x=[str(v) for v in x], y=y, name=name, marker={"color": hue}, error_y=band)
+        else:
+            figure.add_scatter(
+                x=x, y=y, name=name, mode="lines+markers", marker={"size": 7}, error_y=band,
+                line={"color": hue, "width": 2, "dash": "solid" if live == 1 else "dot"},
+            )  # fmt: skip
+    best = max((row for row in rows if row["method"] == "mplus"), key=lambda row: row[key], default=None)
+    finding = f"{sum(row.get('n', 0) for row in rows):,} answers scored; the bars are 95 % intervals."
+    if best is not None and key == "distance":
+        finding = f"M+ answers {_share(best['accuracy'])} after {best[key]:,} tokens. {finding}"
+    titles = {"distance": "tokens written between fact and question", "length": "tokens", "group": ""}
+    return finish(figure, finding, titles[key], "right answers", 340, barmode="group",
+                  yaxis={"tickformat": ".0%", "range": [-0.03, 1.05]})  # fmt: skip
 
 
 # ── resources and training ──
@@ -385,15 +469,16 @@ def curves(rows: Sequence[Mapping], x: str, names: Sequence[str], y: str) -> go.
         if points:
             figure.add_scatter(x=[p[0] for p in points], y=[p[1] for p in points], name=name, mode="lines",
                                line={"color": PALETTE[index % len(PALETTE)], "width": 2})  # fmt: skip
-    stage = None
+    stage, count = None, 0
     for row in rows:
-        if row.get("stage") != stage and x in row:
-            stage = row.get("stage")
-            figure.add_vline(
-                x=row[x], line={"width": 1, "dash": "dot"}, annotation={"text": str(stage), "font": {"size": 10}}
-            )
+        now = row.get("phase", row.get("stage"))
+        if now != stage and x in row:
+            stage, count = now, count + 1
+            words = {"text": f" {stage}", "font": {"size": 10}, "xanchor": "left", "yref": "paper",
+                     "y": 1.0 + 0.07 * (count % 2)}  # fmt: skip
+            figure.add_vline(x=row[x], line={"width": 1, "dash": "dot"}, annotation=words)
     last = {trace["name"]: trace["y"][-1] for trace in figure.to_dict()["data"]}
     finding = (
         "Last: " + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + "." if last else "No values yet."
     )
-    return finish(figure, finding, x, y, 300)
+    return finish(figure, finding, x, y, 320, margin={"l": 52, "r": 12, "t": 36, "b": 40})

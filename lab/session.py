@@ -1,19 +1,16 @@
-"""A person's memory in the lab: write, ask, undo, fork, save; and the registry that keeps everybody's apart.
+"""A person's memory in the lab: write, ask, undo, fork, save.
 
 Whatever a call reports as written is on the disk by then: each branch is one memory file, written atomically.
 """
 
 import json
 import os
-import re
-import secrets
 import shutil
 import threading
 import time
 import warnings
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,15 +18,17 @@ from core.reader import Answer, MPlusReader
 from core.reading import new_memory
 from core.sources import Receipt
 
+from . import history
 from .files import clean
-from .models import Loaded, Models
+from .models import Loaded
 from .turns import Stopped, Turns
 from .views import Moment, Retrieval, look, retrieval
 
 MAIN = "main"
+STEPS = "steps"
 KEPT_MOMENTS = 300
+KEPT_SAMPLES = 2000
 LONGEST_QUESTION = 4000
-KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 OnWait = Callable[[int], None]
 Stop = Callable[[], bool]
@@ -37,11 +36,17 @@ Stop = Callable[[], bool]
 
 @dataclass
 class Branch:
-    """One line of a session's history: a memory, what it looked like step by step, and its last question."""
+    """One line of a session's history: a memory, what it looked like step by step, and its last question.
+
+    kept: the files that hold those steps, as (name, steps), oldest first; fresh: of the newest steps, how many are in
+    no file yet.
+    """
 
     name: str
     reader: MPlusReader
     moments: list[Moment] = field(default_factory=list)
+    kept: list[tuple[str, int]] = field(default_factory=list)
+    fresh: int = 0
     last: Retrieval | None = None
     answer: Answer | None = None
 
@@ -55,6 +60,8 @@ class Session:
         self.used = time.time()
         self.done: dict[str, float] = {}  # what this person has really done, for the guided steps
         self.compared: list[dict] = []  # the rows of the last comparison
+        self.preset = ""  # the measurement that is looked at
+        self.held: deque[tuple[float, dict[str, int]]] = deque(maxlen=KEPT_SAMPLES)  # (when, bytes by part)
         self.start(loaded)
 
     def start(self, loaded: Loaded) -> None:
@@ -94,9 +101,19 @@ class Session:
     def _note(self, event: str, receipt: int = 0) -> None:
         branch = self.branch
         before = branch.moments[-1] if branch.moments else None
-        branch.moments.append(look(branch.reader.memory, event, receipt, before))
+        self._remember([look(branch.reader.memory, event, receipt, before)])
+        self.weigh()
+
+    def _remember(self, moments: list[Moment]) -> None:
+        branch = self.branch
+        branch.moments.extend(moments)
+        branch.fresh = min(KEPT_MOMENTS, branch.fresh + len(moments))
         del branch.moments[:-KEPT_MOMENTS]
+
+    def weigh(self) -> None:
+        """Note how many bytes the memory takes now, for the chart of resources."""
         self.used = time.time()
+        self.held.append((self.used, {part: n for part, n in self.reader.num_bytes.items() if part != "weights"}))
 
     # ── changing ──
     def write(
@@ -109,7 +126,7 @@ class Session:
         """Write a text: (receipt, warning or ""). On the disk when this returns. Raises `Stopped`."""
         text = clean(text)
         with self.lock, self.turns.take(on_wait, stop) as turn:
-            kept = len(self.branch.moments)
+            earlier = (list(self.branch.moments), self.branch.fresh)
             notes: list[Moment] = []
             memory = self.reader.memory
 
@@ -126,14 +143,14 @@ class Session:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 receipt = self.reader.ingest(text, after)
-            del self.branch.moments[: max(0, kept + len(notes) - KEPT_MOMENTS)]
-            self.branch.moments.extend(notes[-KEPT_MOMENTS:])
+            self._remember(notes)
             try:
                 self.autosave()
             except BaseException:
                 self.reader.undo()
-                del self.branch.moments[-len(notes) :]
+                self.branch.moments, self.branch.fresh = earlier
                 raise
+            self.weigh()
             self.did("write")
             return receipt, "; ".join(str(w.message) for w in caught if issubclass(w.category, UserWarning))
 
@@ -153,6 +170,7 @@ class Session:
             answer = self.reader.answer(question, max_new_tokens, on_text, stop)
             self.branch.answer = answer
             self.branch.last = retrieval(self.reader, question, answer.text, answer.found)
+            self.weigh()
             self.did("ask")
             return answer
 
@@ -193,7 +211,10 @@ class Session:
                 raise ValueError("There are 8 branches; delete one before forking again.")
             number = 1 + max((int(n.split()[1]) for n in self.branches if n.startswith("branch ")), default=0)
             name, old = f"branch {number}", self.branch
-            self.branches[name] = Branch(name, old.reader.fork(), list(old.moments), old.last, old.answer)
+            kept = list(old.kept)
+            self.branches[name] = Branch(
+                name, old.reader.fork(), list(old.moments), kept, old.fresh, old.last, old.answer
+            )
             self.current = name
             self.autosave()
             self.did("fork")
@@ -222,16 +243,42 @@ class Session:
                 self.reader.load(path)
             except ValueError as error:
                 raise ValueError(str(error).replace(str(path), Path(path).name)) from error
-            self.branch.moments.clear()
+            self._begin()
             self._changed("load")
 
     def autosave(self) -> None:
-        """The current branch and the index, on the disk when this returns."""
+        """The current branch, its newest steps and the index, on the disk when this returns."""
+        branch = self.branch
         self.reader.save(self.folder / f"{self.current}.safetensors")
+        if branch.fresh:
+            new = branch.moments[-branch.fresh :]
+            branch.kept.append((history.save(self.folder / STEPS, new), len(new)))
+            branch.fresh = 0
+        while sum(count for _, count in branch.kept[1:]) >= KEPT_MOMENTS:
+            self._drop(branch.kept.pop(0)[0])
         self._keep_index()
 
+    def _begin(self) -> None:
+        """Start the current branch's history anew."""
+        branch = self.branch
+        while branch.kept:
+            self._drop(branch.kept.pop()[0])
+        branch.moments.clear()
+        branch.fresh = 0
+
+    def _drop(self, name: str) -> None:
+        """Remove a file of steps unless another branch needs it."""
+        if not any(name == other for branch in self.branches.values() for other, _ in branch.kept):
+            (self.folder / STEPS / name).unlink(missing_ok=True)
+
     def _keep_index(self) -> None:
-        index = {"model": self.loaded.name, "branches": list(self.branches), "current": self.current}
+        index = {
+            "model": self.loaded.name,
+            "branches": list(self.branches),
+            "current": self.current,
+            "steps": {name: branch.kept for name, branch in self.branches.items()},
+            "done": self.done,
+        }
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f".index.{os.getpid()}.part"
         with draft.open("w") as file:
@@ -242,7 +289,7 @@ class Session:
 
     def recover(self) -> int:
         """Become what was saved under this key; the number of texts."""
-        for draft in self.folder.glob(".*.part"):
+        for draft in (*self.folder.glob(".*.part"), *self.folder.glob(f"{STEPS}/.*.part")):
             draft.unlink(missing_ok=True)  # of a process that died while it was saving
         index = json.loads((self.folder / "index.json").read_text())
         for name in index["branches"]:
@@ -252,10 +299,30 @@ class Session:
             self.current = name
             if (self.folder / f"{name}.safetensors").is_file():
                 self.reader.load(self.folder / f"{name}.safetensors")
-            self.branch.moments.clear()
-            self._note("load")
+            self._recall(index.get("steps", {}).get(name, []))
         self.current = index["current"]
+        self.done = dict(index.get("done", {}))
+        self._sweep()
         return len(self.texts)
+
+    def _recall(self, kept: list) -> None:
+        """The current branch's steps from their files; what the memory is now, if they do not end there."""
+        branch = self.branch
+        branch.kept = [(str(name), int(count)) for name, count in kept]
+        found = [moment for name, _ in branch.kept for moment in history.load(self.folder / STEPS / Path(name).name)]
+        branch.moments, branch.fresh = found[-KEPT_MOMENTS:], 0
+        state = self.reader.memory.state
+        pool = (self.loaded.model.config.num_hidden_layers, state.pool.shape[1])
+        if not found or found[-1].clock != state.clock or found[-1].owner.shape != pool:
+            branch.moments = [moment for moment in branch.moments if moment.owner.shape == pool]
+            self._note("load")
+
+    def _sweep(self) -> None:
+        """Remove files of steps that no branch knows: the process died between writing them and the index."""
+        known = {name for branch in self.branches.values() for name, _ in branch.kept}
+        for path in (self.folder / STEPS).glob("*.npz"):
+            if path.name not in known:
+                path.unlink(missing_ok=True)
 
     def forget(self) -> None:
         """Remove everything, from the disk too."""
@@ -266,125 +333,3 @@ class Session:
     def did(self, what: str) -> None:
         """Note what this person has done, for the guided steps."""
         self.done[what] = self.used = time.time()
-
-
-class Registry:
-    """Everybody's sessions, by the page's own id. Those not used for `idle` seconds, and the least recently used ones
-    above `most` sessions or `most_bytes`, leave the memory; they stay on the disk and come back when they are needed.
-    """
-
-    def __init__(
-        self,
-        models: Models,
-        folder: Path,
-        most: int = 64,
-        most_bytes: int = 4 * 2**30,
-        idle: float = 1800.0,
-        grace: float = 20.0,
-    ):
-        self.models, self.folder = models, folder
-        self.most, self.most_bytes, self.idle, self.grace = most, most_bytes, idle, grace
-        self.turns = Turns()
-        self._live: OrderedDict[str, Session] = OrderedDict()
-        self._keys: dict[str, str] = {}
-        self._closing: dict[str, float] = {}
-        self._opening = threading.Lock()
-        self._lock = threading.Lock()
-        self._reaper = threading.Thread(target=self._reap_forever, daemon=True)
-        self._reaper.start()
-
-    def get(self, page: str) -> Session:
-        """The session of a page or an API client, made or brought back if need be."""
-        with self._lock:
-            self._closing.pop(page, None)
-            if page in self._live:
-                self._live.move_to_end(page)
-                self._live[page].used = time.time()
-                return self._live[page]
-            key = self._keys.setdefault(page, secrets.token_urlsafe(18))
-        return self._open(page, key)
-
-    def _open(self, page: str, key: str) -> Session:
-        with self._opening:
-            with self._lock:
-                if page in self._live:
-                    return self._live[page]
-            folder, saved = self.folder / key, self.saved(key)
-            model = saved["model"] if saved else self.models.default
-            session = Session(key, folder, self.models.get(model), self.turns)
-            if saved:
-                session.recover()
-            with self._lock:
-                self._live[page] = session
-        self.reap()
-        return session
-
-    def saved(self, key: str) -> dict | None:
-        """What is on the disk under a key: {"model", "branches", "current"}, or None."""
-        if not KEY.fullmatch(key or ""):
-            return None
-        try:
-            return json.loads((self.folder / key / "index.json").read_text())
-        except (OSError, ValueError):
-            return None
-
-    def restore(self, page: str, key: str) -> Session:
-        """Give a page the session saved under a key. Raises ValueError if there is none."""
-        if not self.saved(key):
-            raise ValueError("There is no saved session any more; write a text to begin a new one.")
-        with self._lock:
-            for other in [other for other, session in self._live.items() if session.key == key]:
-                self._live[page] = self._live.pop(other)  # the tab was reloaded: its session is still in memory
-                self._keys.pop(other, None)
-                self._keys[page] = key
-                return self._live[page]
-            self._live.pop(page, None)
-            self._keys[page] = key
-        return self._open(page, key)
-
-    def leave(self, page: str) -> None:
-        """The tab was closed: its session leaves the memory after a short grace."""
-        with self._lock:
-            if page in self._live:
-                self._closing[page] = time.time() + self.grace
-
-    def reap(self) -> None:
-        """Let go of what is closed, idle or too much. A session at work stays."""
-        now = time.time()
-        with self._lock:
-            sizes = {page: session.num_bytes for page, session in self._live.items()}
-            total = sum(sizes.values())
-            for page, session in list(self._live.items()):
-                closed = self._closing.get(page, now + 1) <= now
-                over = len(self._live) > self.most or (total > self.most_bytes and len(self._live) > 1)
-                idle = now - session.used > self.idle
-                if (closed or over or idle) and session.lock.acquire(blocking=False):
-                    session.lock.release()
-                    del self._live[page]
-                    self._closing.pop(page, None)
-                    total -= sizes[page]
-                    if closed and not self.saved(session.key):
-                        self._keys.pop(page, None)
-            for folder in self.folder.glob("*/index.json"):
-                if now - folder.stat().st_mtime > 30 * 86400:
-                    shutil.rmtree(folder.parent, ignore_errors=True)
-
-    def _reap_forever(self) -> None:
-        while True:
-            time.sleep(5)
-            self.reap()
-
-    @contextmanager
-    def use(self, page: str):
-        """`get`, marked as used before and after."""
-        session = self.get(page)
-        try:
-            yield session
-        finally:
-            session.used = time.time()
-
-    @property
-    def totals(self) -> dict[str, int]:
-        """Sessions in memory and the bytes they hold."""
-        with self._lock:
-            return {"sessions": len(self._live), "bytes": sum(session.num_bytes for session in self._live.values())}

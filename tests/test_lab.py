@@ -13,8 +13,8 @@ from lab.ablate import LAYER, LONG_TERM, NOTHING, RETRIEVER, TEXT, ablate
 from lab.compare import retention_job, side_by_side
 from lab.models import TINY, Models, tiny
 from lab.planner import SHAPES, plan
+from lab.registry import Registry
 from lab.samples import SAMPLES, unrelated
-from lab.session import Registry
 from lab.turns import Stopped, Turns, follow
 
 

@@ -14,8 +14,9 @@ function table() {           // [header, ...rows] of what is drawn, from any tra
   for (const trace of $('.pl')._fullData ?? []) {
     if (trace.type === 'heatmap') {
       if (!rows.length) rows.push(['layer', 'x', 'value', 'text']);
-      trace.z.forEach((line, i) => Array.from(line).forEach((z, j) =>
-        rows.push([trace.y?.[i] ?? i, trace.x?.[j] ?? j, z, trace.customdata?.[i]?.[j] ?? '']))); }
+      if (trace.name === 'retrieved') continue;      // said again by the strip; the scores are in the rows
+      trace.z.forEach((line, i) => Array.from(line).forEach((z, j) => { if (z === null || Number.isNaN(z)) return;
+        rows.push([Math.round(trace.y?.[i] ?? i), trace.x?.[j] ?? j, z, trace.customdata?.[i]?.[j] ?? '']); })); }
     else if (trace.type === 'sankey') {
       rows.push(['from', 'to', 'tokens']);
       const l = trace.link, names = trace.node.label;
@@ -49,7 +50,10 @@ element.addEventListener('click', async (event) => {
   if (what === 'table') show();
   if (what === 'csv') save(name + '.csv', 'text/csv', csv());
   if (what === 'json') save(name + '.json', 'application/json', props.value);
-  if (what === 'png') (await load()).downloadImage($('.pl'), {format: 'png', filename: name, scale: 2});
+  if (what === 'png') { const P = await load(), plot = $('.pl');
+    await P.relayout(plot, {paper_bgcolor: getComputedStyle($('.ch')).backgroundColor});
+    await P.downloadImage(plot, {format: 'png', filename: name, scale: 2});
+    await P.relayout(plot, {paper_bgcolor: 'rgba(0,0,0,0)'}); }
 });
 
 function legend(figure) {    // in HTML, because plotly's own runs over the axis titles
@@ -72,6 +76,7 @@ async function draw() {
   $('.say').textContent = figure?.layout?.meta?.finding ?? '';
   legend(figure);
   if (!figure) return;
+  plot.style.minHeight = `${figure.layout.height ?? 260}px`;
   const P = await load(), ink = getComputedStyle(element).color, grid = 'rgba(128,136,144,.22)', layout = figure.layout;
   Object.assign(layout, {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: {...layout.font, color: ink, family: 'inherit'}});
   for (const key of Object.keys(layout)) if (/^[xy]axis/.test(key)) Object.assign(layout[key], {gridcolor: grid, linecolor: grid, tickcolor: grid});

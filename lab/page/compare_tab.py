@@ -1,12 +1,14 @@
-"""Methods against each other: retention by distance as a running job, bytes and seconds of the last comparison."""
+"""Methods against each other: what was measured before, retention by distance as a running job, and the bytes and
+seconds of the last comparison."""
 
 from collections.abc import Iterator
+from html import escape
 
 import gradio as gr
 
 from core.baselines import METHODS
 
-from .. import panels, plots
+from .. import panels, plots, results
 from ..compare import DISTANCES, retention_job
 from ..session import Session
 from ..turns import follow
@@ -20,18 +22,28 @@ class CompareTab:
 
     def build(self) -> None:
         page = self.page
+        gr.Markdown("### Measured before\nResults that came with the project, each with the command that made it.")
+        found = list(self.found())
+        self.preset = gr.Dropdown(found, value=found[0] if found else None, label="Measurement", min_width=240)
+        self.measured = chart(
+            "measured", "Right answers, measured", "This measurement has no curve: its numbers are in the table.", 320
+        )
+        with gr.Accordion("All its numbers, and the command", open=False):
+            self.numbers = gr.HTML(padding=False, elem_id="measured-numbers")
         gr.Markdown("### Retention: how long is a fact remembered?\nA fact is written, then other facts, then the first one is asked for. "
                     "Every method has the same weights and the same bytes of keys and values as M+.")  # fmt: skip
         with gr.Row(elem_classes="level"):
             self.methods = gr.CheckboxGroup(
-                list(METHODS), value=["mplus", "memoryllm", "window", "random-retriever"], label="Methods"
+                [(plots.method_name(method), method) for method in METHODS],
+                value=["mplus", "memoryllm", "window", "random-retriever"],
+                label="Methods",
             )
         with gr.Row(elem_classes="level"):
             self.items = gr.Slider(1, 50, value=5, step=1, label="Facts", min_width=140)
             self.distances = gr.CheckboxGroup(["0", "512", "2048", "4096", "8192", "16384"], value=[str(d) for d in DISTANCES],
                                               label="Distances, tokens", min_width=260)  # fmt: skip
             self.seed = gr.Number(0, label="Seed", precision=0, min_width=80)
-        with gr.Row():
+        with gr.Row(elem_classes="acts"):
             self.run = gr.Button("Run", variant="primary", min_width=100)
             self.stop = gr.Button("Stop", min_width=80)
         self.note = gr.HTML(panels.progress(""), padding=False, elem_id="job-note")
@@ -47,9 +59,14 @@ class CompareTab:
                 self.seconds = chart(
                     "seconds", "Seconds, by method", "Press “Ask all methods” in the Lab to measure this.", 240
                 )
-        page.add("compare", [self.bytes, self.seconds], self.draw)
+        page.add("compare", [self.bytes, self.seconds, self.preset, self.measured, self.numbers], self.draw)
+
+    def found(self) -> dict[str, results.Result]:
+        return results.find(self.page.results)
 
     def wire(self) -> None:
+        shown = [self.measured, self.numbers]
+        self.preset.input(guarded(self.on_choose), self.preset, shown, **QUIET)
         job = self.run.click(guarded(self.on_run), [self.methods, self.items, self.distances, self.seed],
                              [self.retention, self.note], show_progress="hidden", **MODEL)  # fmt: skip
         self.stop.click(
@@ -76,9 +93,39 @@ class CompareTab:
         session.did("retention")
         yield gr.skip(), panels.progress(f"Done: {total} questions with {session.loaded.name}, seed {int(seed or 0)}.")
 
+    def on_choose(self, name: str | None, request: gr.Request) -> tuple[str | None, str]:
+        self.page.session(request).preset = name or ""
+        return self.shown(name)
+
+    def shown(self, name: str | None) -> tuple[str | None, str]:
+        """The chart and the numbers of one measurement."""
+        result = self.found().get(name or "")
+        if result is None:
+            return None, panels.progress("There is no measurement yet: run python -m core.evaluate retention --help.")
+        header, rows = results.cells(result)
+        numbers = {i for i in range(len(header)) if rows and all(_is_number(row[i]) for row in rows)}
+        model = f" of {result.content['model']}" if "model" in result.content else ""
+        made = f"<p>Task {escape(result.task)}{escape(model)}.</p>"
+        if result.command:
+            made += f'<pre class="cmd">{escape(result.command)}</pre>'
+        return figure(plots.measured(result.rows)), made + panels.table(header, rows, numbers)
+
     def draw(self, session: Session, chosen: Selection) -> dict:
-        rows = session.compared
+        rows, names = session.compared, list(self.found())
+        picked = session.preset if session.preset in names else names[0] if names else None
+        chart_value, numbers = self.shown(picked)
         return {
+            self.preset: gr.update(choices=names, value=picked),
+            self.measured: chart_value,
+            self.numbers: numbers,
             self.bytes: figure(plots.byte_bars(rows)) if rows else None,
             self.seconds: figure(plots.second_bars(rows)) if rows else None,
         }
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

@@ -1,37 +1,16 @@
 """Six steps that tick themselves off when they have really been done, two live drawings, and a glossary."""
 
+import json
 from html import escape
+from pathlib import Path
 
 import gradio as gr
 
-from .. import panels
+from .. import guide, panels
 from ..session import Session
 from .shell import Page, Selection
 
-STEPS = (
-    ("write", "Write a text", "Lab: choose an example world and press “Write to memory”. Watch θ take its colour."),
-    ("distract", "Bury it", "Lab: add ten unrelated texts. Every write throws random old tokens out of θ and into Θ."),
-    (
-        "ask",
-        "Ask for it",
-        "Lab: ask a question. Each layer's retriever looks through Θ; the passages it took are marked.",
-    ),
-    (
-        "slot",
-        "Find a slot",
-        "Lab: click a cell of the map (or open Selection and give layer and slot): this token was written by that word.",
-    ),
-    (
-        "ablate",
-        "Take Θ away",
-        "Retrieval: press “Θ off”. How much less likely is the answer without its long-term memory?",
-    ),
-    (
-        "compare",
-        "Compare",
-        "Lab: “Ask all methods”. The same texts, the same bytes: who still knows, and who is quick?",
-    ),
-)
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 GLOSSARY = (
     (
@@ -100,7 +79,7 @@ class LearnTab:
 
     def build(self) -> None:
         gr.Markdown("### Six steps\nThey tick themselves off when you have really done them.")
-        self.steps = gr.HTML(padding=False, elem_id="steps")
+        self.steps = gr.HTML(padding=False, js_on_load=guide.GO, elem_id="steps")
         gr.Markdown("### Writing and reading, with this model's numbers")
         self.flow = gr.HTML(padding=False, js_on_load=SHOW, elem_id="drawing-flow")
         gr.Markdown("### Three stages of training, and what stopping early gives")
@@ -108,23 +87,32 @@ class LearnTab:
         gr.HTML(boxes(stages, "Click a stage."), padding=False, js_on_load=SHOW)
         gr.Markdown("### Words")
         gr.HTML(panels.table(["word", "meaning"], GLOSSARY), padding=False)
-        gr.Markdown("### Notebooks\nThe same figures with exercises: open the `notebooks` folder in JupyterLab.")
-        self.page.add("learn", [self.steps, self.flow], self.draw)
+        gr.Markdown("### Notebooks")
+        self.books = gr.HTML(padding=False)
+        self.page.add("learn", [self.steps, self.flow, self.books], self.draw)
 
     def wire(self) -> None:
         """Nothing but drawing."""
 
     def draw(self, session: Session, chosen: Selection) -> dict:
-        lines, following = [], True
-        for number, (key, name, how) in enumerate(STEPS, 1):
-            did = key in session.done
-            state = "did" if did else "next" if following else ""
-            following = following and did
-            mark = "✓" if did else str(number)
-            said = " (done)" if did else ""
-            lines.append(f'<li class="{state}"><span class="tick" aria-hidden="true">{mark}</span><span><b>{name}</b>'
-                         f"{said}<br>{how}</span></li>")  # fmt: skip
-        return {self.steps: f'<ol class="steps">{"".join(lines)}</ol>', self.flow: flow_boxes(session)}
+        return {self.steps: guide.listed(session.done), self.flow: flow_boxes(session), self.books: notebooks()}
+
+
+def notebooks(folder: Path = NOTEBOOKS) -> str:
+    """The notebooks that are there, by their first heading, and how to open them."""
+    rows = []
+    for path in sorted(folder.glob("*.ipynb")):
+        try:
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            text = "".join(cells[0]["source"])
+        except (OSError, ValueError, KeyError, IndexError):
+            continue
+        heading = next((line.lstrip("# ") for line in text.splitlines() if line.startswith("#")), path.stem)
+        rows.append((heading, f"notebooks/{path.name}"))
+    if not rows:
+        return panels.progress("There are no notebooks beside this page.")
+    how = "<p>The same figures with exercises: <code>python -m jupyterlab notebooks</code></p>"
+    return how + panels.table(["notebook", "file"], rows)
 
 
 def flow_boxes(session: Session) -> str:

@@ -130,6 +130,7 @@ class MemoryTab:
     def draw(self, session: Session, chosen: Selection) -> dict:
         branch, names = session.branch, self.page.names(session)
         moment, config = branch.moments[chosen.step], session.loaded.model.config
+        before = branch.moments[chosen.step - 1] if chosen.step else None
         texts = session.texts
         some = len(branch.moments) > 1 or bool(texts)
         wrote = any(m.event == "write" for m in branch.moments)
@@ -149,7 +150,7 @@ class MemoryTab:
             if wrote
             else None,
             self.ages: figure(plots.ages(moment, chosen.text)) if some else None,
-            self.flow: figure(plots.flow(moment, names, keeps)) if moment.written else None,
+            self.flow: figure(plots.flow(moment, names, keeps, before)) if moment.written else None,
             self.list: texts_table(session),
             self.doomed: gr.update(choices=choices, value=chosen.text or (choices[-1][1] if choices else None)),
             self.branch: gr.update(choices=list(session.branches), value=session.current),

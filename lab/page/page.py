@@ -36,7 +36,7 @@ def build(page: Page) -> gr.Blocks:
                 picker = ModelPicker(page)
                 picker.build()
         tabs, built = {}, {}
-        with gr.Tabs():
+        with gr.Tabs() as bar:
             for key, name, kind in TABS:
                 with gr.Tab(name, id=key, elem_id=f"tab-{key}") as tabs[key]:
                     built[key] = kind(page)
@@ -49,6 +49,9 @@ def build(page: Page) -> gr.Blocks:
         for selector in (page.text, page.layer, page.slot):
             selector.input(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         page.step.release(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        for steps in (page.guide, built["learn"].steps):
+            event = steps.select(guarded(open_tab), None, [bar, page.tab], **QUIET)
+            event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         resources = built["resources"]
         opened = blocks.load(guarded(offer(page)), page.key, [page.restore_row, page.restore_note], **QUIET)
         page.then_redraw(opened).then(resources.on_plan, resources.inputs, resources.planned, **QUIET)
@@ -57,6 +60,12 @@ def build(page: Page) -> gr.Blocks:
         blocks.unload(close(page))
         add_endpoints(page)
     return blocks
+
+
+def open_tab(event: gr.SelectData) -> tuple[gr.Tabs, str]:
+    """The tab that a step of the guide is done in."""
+    key = next((key for key, _, _ in TABS if key == event.value), TABS[0][0])
+    return gr.Tabs(selected=key), key
 
 
 def offer(page: Page):

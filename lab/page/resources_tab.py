@@ -10,6 +10,8 @@ from ..session import Session
 from .chart import chart
 from .shell import QUIET, Page, Selection, figure, guarded
 
+SAID = {"weights": "weights, shared by all", "short": "θ", "long": "Θ, with keys and sources",
+        "buffer": "θ as keys and values"}  # fmt: skip
 WIDTHS = {"bfloat16": 2, "float32": 4}
 
 
@@ -19,7 +21,8 @@ class ResourcesTab:
 
     def build(self) -> None:
         page = self.page
-        self.chart = chart("resources", "Memory in use", "Measuring …", 320)
+        self.chart = chart("resources", "Memory of the whole process", "Measuring …", 320)
+        self.mine = chart("own-memory", "Memory of yours: θ, Θ, keys and values", "Write a text to see it grow.", 280)
         self.held = gr.HTML(padding=False)
         with gr.Row():
             self.forget = gr.Button("Forget everything of mine now", min_width=220)
@@ -47,13 +50,13 @@ class ResourcesTab:
             self.offload,
         ]
         self.inputs = inputs
-        page.add("resources", [self.chart, self.held, self.timer], self.draw)
+        page.add("resources", [self.chart, self.mine, self.held, self.timer], self.draw)
 
     def wire(self) -> None:
         page = self.page
         for one in self.inputs:
             one.change(guarded(self.on_plan), self.inputs, self.planned, **QUIET)
-        shown = [self.chart, self.held, self.timer]
+        shown = [self.chart, self.mine, self.held, self.timer]
         self.timer.tick(guarded(self.on_tick), page.tab, shown, queue=False, **QUIET)
         page.then_redraw(self.forget.click(guarded(self.on_forget), None, self.note, **QUIET))
 
@@ -77,9 +80,9 @@ class ResourcesTab:
 
     def on_tick(self, tab: str, request: gr.Request):
         if tab != "resources":
-            return gr.skip(), gr.skip(), gr.Timer(active=False)
+            return gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=False)
         session = self.page.session(request)
-        return self._figure(session), self._held(session), gr.skip()
+        return self._figure(session), self._mine(session), self._held(session), gr.skip()
 
     def on_forget(self, request: gr.Request) -> str:
         self.page.session(request).forget()
@@ -90,14 +93,18 @@ class ResourcesTab:
         marks = [(when - self.page.meter.begin, what) for what, when in session.done.items()]
         return figure(plots.resources(times, lines, marks))
 
+    def _mine(self, session: Session) -> str | None:
+        """What this session's memory took after each change, up to now."""
+        samples, begin = list(session.held), self.page.meter.begin
+        if not samples:
+            return None
+        times = [*(when - begin for when, _ in samples), time.time() - begin]
+        parts = {part: [*(held.get(part, 0) for _, held in samples), samples[-1][1].get(part, 0)]
+                 for part in dict.fromkeys(part for _, held in samples for part in held)}  # fmt: skip
+        return figure(plots.resources(times, {SAID.get(part, part): values for part, values in parts.items()}, ()))
+
     def _held(self, session: Session) -> str:
-        said = {
-            "weights": "weights, shared by all",
-            "short": "θ",
-            "long": "Θ, with keys and sources",
-            "buffer": "θ as keys and values, ready for questions",
-        }
-        rows = [(said.get(part, part), panels.size(count)) for part, count in session.reader.num_bytes.items()]
+        rows = [(SAID.get(part, part), panels.size(count)) for part, count in session.reader.num_bytes.items()]
         rows.append(("all branches and the history of this session", panels.size(session.num_bytes)))
         totals = self.page.registry.totals
         rows.append((f"{totals['sessions']} sessions in memory, together", panels.size(totals["bytes"])))
@@ -106,4 +113,9 @@ class ResourcesTab:
         return panels.table(["held now (bytes of the tensors)", ""], rows, {1}) + panels.progress(note)
 
     def draw(self, session: Session, chosen: Selection) -> dict:
-        return {self.chart: self._figure(session), self.held: self._held(session), self.timer: gr.Timer(active=True)}
+        return {
+            self.chart: self._figure(session),
+            self.mine: self._mine(session),
+            self.held: self._held(session),
+            self.timer: gr.Timer(active=True),
+        }

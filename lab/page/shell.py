@@ -5,15 +5,17 @@ import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
 
-from .. import panels
+from .. import guide, panels
 from ..meter import Meter
 from ..plots import Names
-from ..session import Registry, Session
+from ..registry import Registry
+from ..session import Session
 from ..turns import Stopped
 from ..views import title
 
@@ -85,7 +87,8 @@ class Page:
 
     registry: Registry
     meter: Meter
-    runs: Any
+    runs: Path
+    results: tuple[Path, ...] = ()
     drawings: dict[str, Drawing] = field(default_factory=dict)
     outputs: dict[str, list] = field(default_factory=dict)
 
@@ -106,6 +109,7 @@ class Page:
             self.restore = gr.Button("Restore my session", variant="primary", size="sm", min_width=160)
             self.start_new = gr.Button("Start anew", size="sm", min_width=120)
         self.status = gr.HTML(padding=False)
+        self.guide = gr.HTML(padding=False, js_on_load=guide.GO, elem_id="guide")
         self.tab = gr.State("lab")
 
     def build_selection(self) -> None:
@@ -130,12 +134,13 @@ class Page:
 
     @property
     def drawn(self) -> list:
-        return [component for outputs in self.outputs.values() for component in outputs]
+        return [self.guide, *(component for outputs in self.outputs.values() for component in outputs)]
 
     def draw(self, text, layer, slot, step, tab, request: gr.Request) -> dict:
         """Redraw the open tab."""
         session = self.session(request)
-        return self.drawings[tab](session, self.select(session, text, layer, slot, step, tab))
+        drawn = self.drawings[tab](session, self.select(session, text, layer, slot, step, tab))
+        return drawn | {self.guide: guide.strip(session.done)}
 
     def select(self, session: Session, text, layer, slot, step, tab) -> Selection:
         count, last = session.loaded.model.config.num_hidden_layers, len(session.branch.moments) - 1
@@ -194,8 +199,12 @@ class Page:
 
     def pick_cell(self, event: gr.SelectData, request: gr.Request) -> dict:
         """A click on a map of layers: text and layer."""
-        y, layers = str((event._data or {}).get("y")), self.session(request).loaded.model.config.num_hidden_layers
-        chosen = str(int(y)) if y.isdigit() and int(y) < layers else gr.skip()
+        y, layers = (event._data or {}).get("y"), self.session(request).loaded.model.config.num_hidden_layers
+        try:  # a map gives the middle of the cell, a bar chart the name of the row
+            layer = round(float(y))  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            layer = -1
+        chosen = str(layer) if 0 <= layer < layers else gr.skip()
         return self.pick(event, request) | {self.layer: chosen}
 
     def pick_slot(self, event: gr.SelectData, request: gr.Request) -> dict:

@@ -1,4 +1,4 @@
-"""Training, live: the curves of any run that writes JSON lines under the folder of runs."""
+"""Training, live: the curves of any run that writes JSON lines under the folder of runs; and a short run of one's own."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,9 @@ from pathlib import Path
 import gradio as gr
 
 from .. import panels, plots
+from ..models import TINY
 from ..session import Session
+from ..trainer import Trainer
 from .chart import chart
 from .shell import QUIET, Page, Selection, figure, guarded
 
@@ -32,30 +34,41 @@ def metrics(path: Path) -> list[dict]:
 class TrainingTab:
     def __init__(self, page: Page):
         self.page = page
+        self.trainer = Trainer(page.runs)
 
     def build(self) -> None:
         page = self.page
         gr.Markdown(
-            "### Watch a training run\nThe curves follow the metrics file while it grows; one stage after the other."
+            "### Two minutes of training\nThe shipped model's retriever is thrown away and learned anew, on a copy: "
+            "first from random weights, then from its start in closed form. Watch every layer's recall."
         )
+        with gr.Row(elem_classes="acts"):
+            self.start = gr.Button("Train for two minutes", variant="primary", min_width=180)
+            self.stop = gr.Button("Stop", min_width=80)
+        self.state = gr.HTML(panels.progress(""), padding=False, elem_id="training-state")
+        gr.Markdown("### Watch a run\nThe curves follow the metrics file while it grows; one stage after the other.")
         with gr.Row(elem_classes="level"):
             self.run = gr.Dropdown([], label="Run (a metrics file under runs/)", min_width=240)
             self.again = gr.Button("Look for runs", min_width=120)
         self.note = gr.HTML(padding=False)
-        empty = "No run has been found: start one with python -m core.train, then press “Look for runs”."
+        empty = "Press “Train for two minutes”, or choose a run of python -m core.train above."
         with gr.Row():
             with gr.Column(min_width=320):
                 self.loss = chart("loss", "Loss", empty, 300)
             with gr.Column(min_width=320):
                 self.quality = chart("quality", "Accuracy and recall", empty, 300)
         self.timer = gr.Timer(3.0, active=False)
-        page.add("training", [self.run, self.timer], self.draw)
+        page.add("training", [self.run, self.timer, self.state], self.draw)
 
     def wire(self) -> None:
         page = self.page
         shown = [self.loss, self.quality, self.note]
+        self.start.click(guarded(self.on_start), None, [self.run, self.state, self.timer], **QUIET)
+        self.stop.click(guarded(self.on_stop), None, self.state, **QUIET)
         self.run.change(guarded(self.on_look), self.run, shown, queue=False, **QUIET)
-        self.timer.tick(guarded(self.on_tick), [self.run, page.tab], [*shown, self.timer], queue=False, **QUIET)
+        self.timer.tick(
+            guarded(self.on_tick), [self.run, page.tab], [*shown, self.state, self.timer], queue=False, **QUIET
+        )
         self.again.click(guarded(self.on_find), None, self.run, **QUIET)
 
     def found(self) -> list[str]:
@@ -63,16 +76,35 @@ class TrainingTab:
         files = sorted(folder.glob("**/*.jsonl"), key=lambda path: -path.stat().st_mtime) if folder.is_dir() else []
         return [str(path.relative_to(folder)) for path in files[:100]]
 
+    def on_start(self, request: gr.Request):
+        models = self.page.registry.models
+        name = self.page.session(request).loaded.name
+        name = name if name in models.shipped() else next(iter(models.shipped()), TINY)
+        if name == TINY:
+            raise ValueError("No trained model is shipped here; train one with python -m core.train --recipe mini.")
+        run = self.trainer.start(name)
+        return (
+            gr.update(choices=[run, *self.found()], value=run),
+            panels.progress(self.trainer.state()),
+            gr.Timer(active=True),
+        )
+
+    def on_stop(self) -> str:
+        self.trainer.stop()
+        return panels.progress(self.trainer.state() or "Nothing is running.")
+
     def on_find(self):
         found = self.found()
         return gr.update(choices=found, value=found[0] if found else None)
 
     def on_tick(self, run: str | None, tab: str):
         if tab != "training":
-            return gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=False)
-        return *self.on_look(run), gr.skip()
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.Timer(active=False)
+        return *self.on_look(run), panels.progress(self.trainer.state()), gr.skip()
 
     def on_look(self, run: str | None):
+        if run and run == self.trainer.run and run not in self.found():
+            return None, None, panels.progress("No record yet.")
         if not run or run not in self.found():
             return None, None, panels.progress("")
         rows = metrics(Path(self.page.runs) / run)
@@ -82,7 +114,12 @@ class TrainingTab:
         names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, int | float))
         losses = [name for name in names if "loss" in name]
         shares = [
-            name for name in names if any(word in name for word in ("acc", "recall", "hit", "right", "exact", "qa"))
+            name
+            for name in names
+            if any(
+                word in name
+                for word in ("acc", "recall", "hit", "right", "exact", "qa", "found", "blocks", "memory", "context")
+            )
         ]
         last = rows[-1]
         said = ", ".join(
@@ -96,4 +133,8 @@ class TrainingTab:
 
     def draw(self, session: Session, chosen: Selection) -> dict:
         found = self.found()
-        return {self.run: gr.update(choices=found), self.timer: gr.Timer(active=True)}
+        return {
+            self.run: gr.update(choices=found),
+            self.timer: gr.Timer(active=True),
+            self.state: panels.progress(self.trainer.state()),
+        }

@@ -1,0 +1,73 @@
+"""Measurements that are already there: the JSON files of `python -m core.evaluate` and of the benchmarks, found, read
+and named. Nothing here is computed or made up: what has no file is not shown."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+LARGEST = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Result:
+    """One file. rows: those of an evaluation, empty for other measurements. command: what made it, if the file says."""
+
+    name: str
+    task: str
+    command: str
+    rows: tuple[dict, ...]
+    content: dict
+
+
+def find(folders: Iterable[Path]) -> dict[str, Result]:
+    """Every measurement below these folders, by name; retention first, since it answers the first question."""
+    found: dict[str, Result] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("**/*.json")) if folder.is_dir() else ():
+            result = read(path, str(path.relative_to(folder.parent).with_suffix("")))
+            if result:
+                found[result.name] = result
+    return dict(sorted(found.items(), key=lambda item: (item[1].task != "retention", not item[1].rows, item[0])))
+
+
+def read(path: Path, name: str) -> Result | None:
+    """A measurement file, or None for any other JSON, such as a checkpoint's configuration."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= LARGEST else None
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or not ({"command", "machine"} & set(content)):
+        return None
+    rows = content.get("rows")
+    kept = tuple(row for row in rows if isinstance(row, dict)) if isinstance(rows, list) else ()
+    return Result(name, str(content.get("task", path.stem)), str(content.get("command", "")), kept, content)
+
+
+def cells(result: Result) -> tuple[list[str], list[list[str]]]:
+    """(header, rows) that say all of it: the rows as they are, or every number with the path to it."""
+    if result.rows:
+        header = list(dict.fromkeys(key for row in result.rows for key in row))
+        return header, [[said(row.get(key, "")) for key in header] for row in result.rows]
+    return ["what", "value"], [[" · ".join(path), said(value)] for path, value in _leaves(result.content)]
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, str(key)))
+    elif isinstance(value, list) and any(isinstance(inner, dict | list) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, (*path, str(index)))
+    else:
+        yield path, value
+
+
+def said(value: Any) -> str:
+    """A value as a cell."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(said(one) for one in value)
+    return str(value)
