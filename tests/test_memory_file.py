@@ -187,9 +187,9 @@ def test_the_form_counts_even_where_both_have_one_shape(tmp_path):
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_kill_9_during_saves_leaves_the_old_file_or_the_new(tmp_path):
     """A process that saves an old and a new memory in turn is killed at 40 moments; what is there is one of the two."""
-    model, file = toy_mplus(), tmp_path / "memory.safetensors"
+    model, file = toy_mplus(num_blocks=1000), tmp_path / "memory.safetensors"  # large: its writing takes a while
     old, new = told(model), told(model)
-    new.ingest("The newer memory has one line more. " * 30)
+    new.ingest("The newer memory has one line more.")
     prints = [fingerprint_of(reader.memory) for reader in (old, new)]
     owner, choice = fingerprint(model), random.Random(0)
     save_memory(old.memory, file, owner)
@@ -208,6 +208,23 @@ def test_kill_9_during_saves_leaves_the_old_file_or_the_new(tmp_path):
         memory = new_memory(model)
         load_memory(memory, file, owner)
         assert any(equal(fingerprint_of(memory), each) for each in prints)
+
+
+def test_a_save_that_fails_half_way_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    reader, file = told(toy_mplus()), tmp_path / "memory.safetensors"
+    reader.save(file)
+    whole = file.read_bytes()
+
+    def half(tensors, path, metadata):
+        save_file(tensors, path, metadata=metadata)
+        os.truncate(path, path.stat().st_size // 2)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("core.memory_file.save_file", half)
+    reader.ingest("One line more.")
+    with pytest.raises(OSError, match="No space"):
+        reader.save(file)
+    assert file.read_bytes() == whole and list(tmp_path.iterdir()) == [file]
 
 
 def test_drafts_that_killed_processes_left_are_cleared_away(tmp_path):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.drops import oldest, random_per_layer, random_shared
+from core.drops import Pool, oldest, random_per_layer, random_shared
 from core.reader import MPlusReader
 from core.reading import new_memory, write
 from core.state import Tokens
@@ -225,6 +225,38 @@ def test_as_many_ingests_can_be_undone_as_was_asked_for(levels):
         reader.undo()
 
 
+@pytest.mark.parametrize("rules", MODELS)
+def test_forks_that_write_side_by_side_are_as_memories_apart(rules):
+    """They share rows and buffers; each must be what one memory would be that had read the same texts alone."""
+    model = toy_mplus(rules=rules, merge_every=2)
+
+    def told(texts):
+        reader = MPlusReader(model, TOKENIZER, new_memory(model, seed=4))
+        for text in texts:
+            reader.ingest(text)
+        return reader
+
+    common = [f"Text number {number} is common to all of them." for number in range(9)]
+    own = [[f"Reader {each} alone has read line {number}." for number in range(4)] for each in range(3)]
+    origin = told(common)
+    readers = [origin, origin.fork(), origin.fork()]
+    for number in range(4):
+        for reader, texts in zip(readers, own, strict=True):
+            reader.ingest(texts[number])
+    for reader, texts in zip(readers, own, strict=True):
+        assert equal(fingerprint_of(reader.memory), fingerprint_of(told(common + texts).memory))
+
+
+def test_a_deleted_text_does_not_come_back_by_undo():
+    reader = MPlusReader(MODELS["paper"], TOKENIZER, new_memory(MODELS["paper"]))
+    receipt = reader.ingest("A text that somebody regrets.")
+    reader.delete(receipt)
+    with pytest.raises(ValueError, match="nothing to undo"):
+        reader.undo()
+    with pytest.raises(ValueError, match=f"no receipt {receipt.id}"):
+        reader.delete(receipt)
+
+
 def test_the_source_of_a_token_is_the_text_it_stands_for():
     """Two chunks per text; a token's position leads to the very characters its own chunk was written from."""
     model = MODELS["paper"]
@@ -276,6 +308,22 @@ def test_forgetting_follows_the_law(policy, layers):
     law = (1 - K / N) ** torch.arange(1, writes + 1)
     spread = (law * (1 - law) / (runs * 2 * K / 4)).sqrt()  # tokens of one draw are not independent: a quarter counts
     assert ((share - law).abs() < 4 * spread).all(), (share, law)
+
+
+@pytest.mark.parametrize("policy", [random_per_layer, random_shared])
+def test_every_place_in_the_pool_is_as_likely_to_be_dropped(policy):
+    pool = Pool(torch.zeros(2, N, 1), torch.zeros(2, N, dtype=torch.int64), torch.zeros(2, N, dtype=torch.int64))
+    generator, draws = torch.Generator().manual_seed(0), 4000
+    hits, together = torch.zeros(2, N), 0
+    for _ in range(draws):
+        slots = policy(pool, K, generator)
+        assert slots.shape == (2, K) and (slots[:, 1:] > slots[:, :-1]).all()
+        hits.scatter_add_(1, slots, torch.ones(2, K))
+        together += len(set(slots[0].tolist()) & set(slots[1].tolist()))
+    share = K / N
+    assert (hits / draws - share).abs().max() < 4.5 * (share * (1 - share) / draws) ** 0.5
+    expected = K if policy is random_shared else K * share  # layers draw apart, or all alike
+    assert abs(together / draws - expected) < 0.1
 
 
 def tokens_of(tokens, count):

@@ -206,6 +206,21 @@ def test_beam_scores_are_the_log_probabilities_of_their_tokens():
         assert abs(sum(float(chances[3 + i, token]) for i, token in enumerate(ids[4:])) - score) < 1e-4
 
 
+@torch.no_grad()
+def test_beams_of_several_prompts_each_stay_behind_their_own_memory():
+    model = toy()
+    memories = [new_memory(model, seed=seed) for seed in range(3)]
+    generator = torch.Generator().manual_seed(3)
+    for length in (20, 8, 3, 16, 16, 16):
+        write(model, memories, torch.randint(0, 200, (3, length), generator=generator))
+    prompts = torch.randint(0, 200, (3, 6), generator=generator)
+    settings = {"max_new_tokens": 5, "num_beams": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 257}
+    together, _ = generate(model, memories, prompts, **settings)
+    for row, memory in enumerate(memories):
+        alone, _ = generate(model, [memory], prompts[row : row + 1], **settings)
+        assert together[row].tolist() == alone[0].tolist()
+
+
 def test_gradients_flow_from_the_answer_through_both_adapters_into_the_write():
     model = toy()
     newest = model.memory.pool[:, None, -8:]
