@@ -21,6 +21,8 @@ METHOD_COLOURS = {"mplus": "#0072B2", "memoryllm": "#56B4E9", "window": "#E69F00
                   "bm25": "#009E73",
                   "full": "#8C6BB1", "random-retriever": "#CC79A7", "question-only": "#A9B0B8"}  # fmt: skip
 LARGEST_MAP = 512
+MOST_DROPPED = 6
+UNKNOWN, OTHERS = -1, -2  # instead of a text
 Names = Mapping[int, str]
 
 
@@ -210,12 +212,16 @@ def flow(moment: Moment, names: Names, keeps: bool, before: Moment | None = None
         colours.append(hue)
         return len(labels) - 1
 
-    left = {t: n for t, n in (losses(before, moment) if before else {}).items()} or {-1: float(moment.dropped)}
+    left = {t: n for t, n in (losses(before, moment) if before else {}).items()} or {UNKNOWN: float(moment.dropped)}
     onward = "Θ, pending" if moment.pending and keeps else "Θ"
     place = node(onward, "#E69F00") if kept else node("gone for good", "#D55E00")
-    for t, count in sorted(left.items(), key=lambda item: -item[1]):
+    ranked = sorted(left.items(), key=lambda item: -item[1])
+    if len(ranked) > MOST_DROPPED + 1:  # more would be threads that nobody can read
+        ranked = [*ranked[:MOST_DROPPED], (OTHERS, sum(count for _, count in ranked[MOST_DROPPED:]))]
+    for t, count in ranked:
         hue = colour(t) if t >= 0 else "#808890"
-        own = node(f"dropped: {name_of(t, names)}" if t >= 0 else "dropped", hue)
+        said = f"{len(left) - MOST_DROPPED} other texts" if t == OTHERS else name_of(t, names)
+        own = node(f"dropped: {said}" if t != UNKNOWN else "dropped", hue)
         links += [(1, own, count, hue), (own, place, count, hue)]
     if kept and moment.evicted:
         links.append((place, node("gone for good", "#D55E00"), moment.evicted, "#D55E00"))
@@ -236,7 +242,7 @@ def flow(moment: Moment, names: Names, keeps: bool, before: Moment | None = None
     finding = (
         f"{moment.written:,} tokens a layer came in; {went}{gone}." if moment.written else "This step wrote nothing."
     )
-    return finish(figure, finding, height=170 + 16 * len(left), margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    return finish(figure, finding, height=170 + 18 * len(ranked), margin={"l": 8, "r": 8, "t": 8, "b": 8})
 
 
 # ── retrieving ──
@@ -461,24 +467,33 @@ def resources(
     return finish(figure, f"Now: {last}.", "seconds", "MiB", 320)
 
 
-def curves(rows: Sequence[Mapping], x: str, names: Sequence[str], y: str) -> go.Figure:
-    """Training metrics: rows of a JSONL, lines `names` by `x`; stages are separated by a line."""
-    figure = go.Figure()
-    for index, name in enumerate(names):
-        points = [(row[x], row[name]) for row in rows if isinstance(row.get(name), int | float) and x in row]
+def curves(rows: Sequence[Mapping], x: str, names: Mapping[str, str], y: str) -> go.Figure:
+    """Training metrics: rows of a JSONL, lines by `x`; names: figure -> what it is called. Phases stand apart."""
+    figure, last = go.Figure(), {}
+    for index, (name, said) in enumerate(names.items()):
+        points: list[tuple] = []
+        phase = None
+        for row in rows:
+            if isinstance(row.get(name), int | float) and x in row:
+                if points and phase != _phase(row):
+                    points.append((None, None))  # no line from one phase into the next
+                phase, last[said] = _phase(row), row[name]
+                points.append((row[x], row[name]))
         if points:
-            figure.add_scatter(x=[p[0] for p in points], y=[p[1] for p in points], name=name, mode="lines",
+            figure.add_scatter(x=[p[0] for p in points], y=[p[1] for p in points], name=said,
+                               mode="lines" if len(points) > 40 else "lines+markers", marker={"size": 4},
                                line={"color": PALETTE[index % len(PALETTE)], "width": 2})  # fmt: skip
-    stage, count = None, 0
+    phase, count = None, 0
     for row in rows:
-        now = row.get("phase", row.get("stage"))
-        if now != stage and x in row:
-            stage, count = now, count + 1
-            words = {"text": f" {stage}", "font": {"size": 10}, "xanchor": "left", "yref": "paper",
-                     "y": 1.0 + 0.07 * (count % 2)}  # fmt: skip
+        if x in row and _phase(row) != phase:
+            phase, count = _phase(row), count + 1
+            words = {"text": f" {phase}", "font": {"size": 10}, "xanchor": "left", "yref": "paper",
+                     "y": 1.0 + 0.07 * (count % 3)}  # fmt: skip
             figure.add_vline(x=row[x], line={"width": 1, "dash": "dot"}, annotation=words)
-    last = {trace["name"]: trace["y"][-1] for trace in figure.to_dict()["data"]}
-    finding = (
-        "Last: " + ", ".join(f"{name} {value:.3g}" for name, value in last.items()) + "." if last else "No values yet."
-    )
-    return finish(figure, finding, x, y, 320, margin={"l": 52, "r": 12, "t": 36, "b": 40})
+    told = ", ".join(f"{said} {value:.3g}" for said, value in last.items())
+    finding = f"Last: {told}." if last else "No values yet."
+    return finish(figure, finding, x, y, 340, margin={"l": 52, "r": 12, "t": 56, "b": 40})
+
+
+def _phase(row: Mapping) -> str:
+    return str(row.get("phase", row.get("stage", "")))

@@ -28,7 +28,7 @@ CHARTS = {
     "Memory": ["pool-replay", "forgetting", "ages", "flow"],
     "Retrieval": ["scores", "provenance-chart", "histogram", "agreement"],
     "Compare": ["bytes", "seconds"],
-    "Resources": ["resources"],
+    "Resources": ["resources", "own-memory"],
     "Training": ["loss", "quality"],
     "Learn": [],
 }
@@ -235,6 +235,32 @@ def test_taking_the_long_term_memory_away_moves_the_probabilities(visit):
     visit.tab("Retrieval")
     visit.press("Θ off")
     visit.page.locator("#tokens .tok").first.wait_for()
+    visit.clean()
+
+
+@browser_only
+def test_the_guide_advances_when_its_step_is_done_and_opens_tabs(visit):
+    visit.page.locator("#guide").get_by_text("Step 1 of 6").wait_for()
+    visit.write_world()
+    visit.page.locator("#guide").get_by_text("Step 3 of 6").wait_for()
+    visit.ask()
+    visit.page.locator("#guide").get_by_text("Step 4 of 6").wait_for()
+    visit.tab("Learn")
+    visit.page.locator("#steps").get_by_text("(done)").nth(2).wait_for()
+    visit.page.get_by_role("button", name="Take Θ away: open Retrieval").click()
+    visit.drawn("scores")
+    visit.clean()
+
+
+@browser_only
+@pytest.mark.skipif(MODEL == TINY, reason="no trained model is shipped")
+def test_a_training_run_starts_shows_its_curves_and_stops(visit):
+    visit.tab("Training")
+    visit.press("Train for two minutes")
+    visit.page.locator("#training-state").get_by_text("Training for").wait_for(timeout=120_000)
+    visit.drawn("quality")
+    visit.press("Stop")
+    visit.page.locator("#training-state").get_by_text("Stopped; what was recorded stays.").wait_for()
     visit.clean()
 
 

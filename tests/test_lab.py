@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from lab import files, panels, plots, views
+from lab import files, guide, history, panels, plots, results, views
 from lab.ablate import LAYER, LONG_TERM, NOTHING, RETRIEVER, TEXT, ablate
 from lab.compare import retention_job, side_by_side
 from lab.models import TINY, Models, tiny
 from lab.planner import SHAPES, plan
 from lab.registry import Registry
 from lab.samples import SAMPLES, unrelated
+from lab.short_run import Timed, forget_retriever
+from lab.short_run import plan as short_plan
+from lab.trainer import Trainer
 from lab.turns import Stopped, Turns, follow
 
 
@@ -278,7 +281,7 @@ def test_every_figure_says_its_finding_and_survives_json(told):
         plots.byte_bars(rows),
         plots.second_bars(rows),
         plots.resources([0.0, 1.0], {"process": [1.0, 2.0]}, [(0.5, "write")]),
-        plots.curves([{"step": s, "loss": 1.0 / s, "stage": s} for s in (1, 2)], "step", ["loss"], "loss"),
+        plots.curves([{"step": s, "loss": 1.0 / s, "stage": s} for s in (1, 2)], "step", {"loss": "loss"}, "loss"),
     ]  # fmt: skip
     for figure in made:
         assert json.loads(figure.to_json())["layout"]["meta"]["finding"].endswith(".")
@@ -371,3 +374,103 @@ def test_the_planner_knows_an_8b_model():
     assert plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2, offload=True).gpu < made.gpu
     with pytest.raises(ValueError, match="at least 1"):
         plan(SHAPES["Llama-3.1-8B"], 0, 40, 2560, 150_000, 2)
+
+
+# ── steps that survive, and steps that guide ──
+def same(one: views.Moment, other: views.Moment) -> bool:
+    plain = all(getattr(one, name) == getattr(other, name) for name in history.PLAIN)
+    pairs = [(one.owner, other.owner), (one.age, other.age)]
+    pairs += [*zip(one.long_owner, other.long_owner, strict=True), *zip(one.long_age, other.long_age, strict=True)]
+    return plain and all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_steps_of_a_session_survive_a_restart(models, told, tmp_path):
+    told.delete(2)
+    told.fork()
+    told.write("The lamp of the mill hangs above the eastern stairs.")
+    told.switch("main")
+    again = Registry(models, tmp_path).restore("later", told.key)
+    for name in ("main", "branch 1"):
+        before, after = told.branches[name].moments, again.branches[name].moments
+        assert len(before) == len(after) and all(map(same, before, after))
+    assert again.current == "main" and set(again.done) >= {"write", "ask", "delete"}
+
+
+def test_a_damaged_file_of_steps_costs_its_steps_and_no_text(models, told, tmp_path):
+    for path in (tmp_path / told.key / "steps").glob("*.npz"):
+        path.write_bytes(b"not what it was")
+    again = Registry(models, tmp_path).restore("later", told.key)
+    assert [r.text for r in again.texts] == [r.text for r in told.texts]
+    assert [moment.event for moment in again.branch.moments] == ["load"]
+
+
+def test_files_of_steps_are_removed_when_nobody_needs_them(told, tmp_path):
+    folder = tmp_path / told.key / "steps"
+    told.fork()
+    before = set(folder.iterdir())
+    told.upload(told.download(tmp_path / "mine.safetensors"))
+    assert before <= set(folder.iterdir()) | {folder / name for name, _ in told.branches["main"].kept}
+    told.switch("main")
+    told.upload(tmp_path / "mine.safetensors")
+    kept = {name for branch in told.branches.values() for name, _ in branch.kept}
+    assert {path.name for path in folder.glob("*.npz")} == kept
+
+
+def test_the_guide_shows_the_first_step_that_was_not_done():
+    assert guide.due({}).key == "write" and guide.due({"write": 1, "ask": 1}).key == "distract"
+    assert guide.strip({step.key: 1.0 for step in guide.STEPS}) == ""
+    assert guide.listed({"write": 1.0}).count("(done)") == 1
+
+
+def test_the_flow_says_whose_tokens_left(told):
+    before, moment = told.branch.moments[-2:]
+    lost = plots.losses(before, moment)
+    assert sum(lost.values()) == pytest.approx(moment.dropped)
+    figure = plots.flow(moment, {}, True, before)
+    assert sum(figure.data[0].link.value) == pytest.approx(moment.written + 2 * moment.dropped)
+
+
+# ── results and runs ──
+def test_measurements_are_read_from_their_files(tmp_path):
+    rows = [{"method": m, "distance": d, "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+            for m in ("mplus", "window") for d in (0, 512)]  # fmt: skip
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "cost.json").write_text(json.dumps({"task": "cost", "command": "python -m core.evaluate cost"}))
+    (folder / "kept.json").write_text(json.dumps({"task": "retention", "command": "do it", "model": "m", "rows": rows}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "torn.json").write_text('{"task": "reten')
+    found = results.find([folder, tmp_path / "nowhere"])
+    assert list(found) == ["results/kept", "results/cost"]
+    figure = plots.measured(found["results/kept"].rows)
+    assert [trace.name for trace in figure.data] == ["M+", "window"] and list(figure.data[0].y) == [0.5, 0.5]
+    header, cells = results.cells(found["results/kept"])
+    assert header == list(rows[0]) and cells[0] == ["mplus", "0", "0.5", "0.4", "0.6", "10"]
+    assert plots.measured(found["results/cost"].rows) is None
+
+
+def test_a_timed_lesson_ends_by_the_clock(monkeypatch):
+    clock = iter([100.0, 100.0, 109.0, 111.0])
+    monkeypatch.setattr("lab.short_run.time.monotonic", lambda: next(clock))
+    lesson = Timed("a minute", 0, (), seconds=10)
+    assert [lesson.finished(step, {}) for step in (1, 2, 3)] == [False, False, True]
+    assert sum(lesson.seconds for lesson in short_plan(2)) == pytest.approx(120)
+
+
+def test_the_retriever_is_forgotten_and_nothing_else():
+    model, before = tiny().model, tiny().model.state_dict()
+    forget_retriever(model, 1)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all("retriever" in name for name in changed)
+
+
+def test_one_run_at_a_time_and_a_failure_is_told(tmp_path):
+    trainer = Trainer(tmp_path)
+    assert trainer.state() == "" and not trainer.stop()
+    trainer.start("no-such-model")
+    with pytest.raises(ValueError, match="still training"):
+        trainer.start("no-such-model")
+    deadline = time.time() + 60
+    while trainer.running and time.time() < deadline:
+        time.sleep(0.1)
+    assert trainer.state().startswith("The run failed: ") and "no-such-model" in trainer.state()

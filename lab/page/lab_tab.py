@@ -64,7 +64,7 @@ class LabTab:
             with gr.Row():
                 self.expected = gr.Textbox(label="Expected answer (optional, to score)", min_width=200)
                 self.budget = gr.Number(
-                    None, label="Budget, MiB of keys and values (empty: what M+ takes)", minimum=0, min_width=200
+                    0, label="Budget, MiB of keys and values (0: what M+ takes)", minimum=0, min_width=200
                 )
                 self.cheat = gr.Checkbox(False, label="SnapKV may see the question", min_width=160)
             self.table = gr.HTML(
@@ -245,14 +245,14 @@ def methods_table(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         if "problem" in row:
-            lines.append([row["method"], row["problem"], "", "", "", "", ""])
+            lines.append([plots.method_name(row["method"]), row["problem"], "", "", "", "", ""])
             continue
         held = sum(count for part, count in row["bytes"].items() if part != "weights")
         right = {None: "", True: "right", False: "wrong"}[row["right"]]
         seconds = row["seconds"]
-        lines.append([row["method"], row["answer"] or "(empty)", right, f"{seconds['write']:.2f} s",
+        lines.append([plots.method_name(row["method"]), row["answer"] or "(empty)", right, f"{seconds['write']:.2f} s",
                       f"{seconds['first token'] + seconds['further tokens']:.2f} s", panels.size(held), f"{row['kept']:,}"])  # fmt: skip
-    header = ["method", "answer", "", "write", "answer", "bytes held", "tokens kept"]
+    header = ["method", "answer", "", "to write", "to answer", "bytes held", "tokens kept"]
     return panels.table(header, lines, {3, 4, 5, 6})
 
 

@@ -23,7 +23,7 @@ class MemoryTab:
 
     def build(self) -> None:
         page = self.page
-        with gr.Row():
+        with gr.Row(elem_classes="acts"):
             self.back = gr.Button("◀ Step back", min_width=100)
             self.play = gr.Button("▶ Play", min_width=90)
             self.forth = gr.Button("Step on ▶", min_width=100)

@@ -22,9 +22,9 @@ class ResourcesTab:
     def build(self) -> None:
         page = self.page
         self.chart = chart("resources", "Memory of the whole process", "Measuring …", 320)
-        self.mine = chart("own-memory", "Memory of yours: θ, Θ, keys and values", "Write a text to see it grow.", 280)
+        self.mine = chart("own-memory", "Your memory: θ, Θ, keys and values", "Write a text to see it grow.", 280)
         self.held = gr.HTML(padding=False)
-        with gr.Row():
+        with gr.Row(elem_classes="acts"):
             self.forget = gr.Button("Forget everything of mine now", min_width=220)
             self.note = gr.HTML(panels.progress(""), padding=False)
         self.timer = gr.Timer(2.0, active=False)

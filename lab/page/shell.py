@@ -103,7 +103,7 @@ class Page:
             "which memory tokens of which layer brought the answer back.</p></div>",
             padding=False,
         )
-        self.banner = gr.HTML(padding=False)
+        self.banner = gr.HTML(padding=False, visible=False)
         with gr.Row(visible=False, equal_height=True) as self.restore_row:
             self.restore_note = gr.HTML(padding=False)
             self.restore = gr.Button("Restore my session", variant="primary", size="sm", min_width=160)
@@ -140,7 +140,7 @@ class Page:
         """Redraw the open tab."""
         session = self.session(request)
         drawn = self.drawings[tab](session, self.select(session, text, layer, slot, step, tab))
-        return drawn | {self.guide: guide.strip(session.done)}
+        return drawn | {self.guide: gr.HTML(guide.strip(session.done), visible=guide.due(session.done) is not None)}
 
     def select(self, session: Session, text, layer, slot, step, tab) -> Selection:
         count, last = session.loaded.model.config.num_hidden_layers, len(session.branch.moments) - 1
@@ -157,7 +157,7 @@ class Page:
         last = max(1, len(session.branch.moments) - 1)
         layers = session.loaded.model.config.num_hidden_layers
         return {
-            self.banner: panels.banner(session.loaded.warning),
+            self.banner: gr.HTML(panels.banner(session.loaded.warning), visible=bool(session.loaded.warning)),
             self.status: panels.strip(self.facts(session)),
             self.text: gr.update(choices=[("all texts", 0), *[(title(r), r.id) for r in session.texts]], value=text),
             self.layer: gr.update(choices=[("all layers", ALL), *[(f"layer {i}", str(i)) for i in range(layers)]]),

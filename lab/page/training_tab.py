@@ -13,6 +13,7 @@ from .chart import chart
 from .shell import QUIET, Page, Selection, figure, guarded
 
 LARGEST_TAIL = 2 * 2**20
+READ = {"context": "right, text in sight", "blocks": "right, from blocks", "memory": "right, from memory"}
 
 
 def metrics(path: Path) -> list[dict]:
@@ -29,6 +30,15 @@ def metrics(path: Path) -> list[dict]:
         if isinstance(row, dict):
             rows.append(row)
     return rows
+
+
+def said(name: str) -> str:
+    """What a figure of a run is called, or "" for one that is no share of anything."""
+    if name.startswith("found_"):
+        return f"recall, layer {name.removeprefix('found_')}"
+    if name in READ:
+        return READ[name]
+    return name if any(word in name for word in ("acc", "recall", "hit", "right", "exact", "qa")) else ""
 
 
 class TrainingTab:
@@ -112,23 +122,15 @@ class TrainingTab:
         if not x:
             return None, None, panels.progress(f"{run} has {len(rows)} lines, but none with a step.")
         names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, int | float))
-        losses = [name for name in names if "loss" in name]
-        shares = [
-            name
-            for name in names
-            if any(
-                word in name
-                for word in ("acc", "recall", "hit", "right", "exact", "qa", "found", "blocks", "memory", "context")
-            )
-        ]
+        losses = {name: name.replace("_", " ") for name in names if "loss" in name}
+        shares = {name: said(name) for name in names if said(name)}
         last = rows[-1]
-        said = ", ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in last.items()
-        )
+        speed = f", {last['tokens_per_second']:,.0f} tokens a second" if "tokens_per_second" in last else ""
+        where = f", {last['phase']}" if "phase" in last else ""
         return (
             figure(plots.curves(rows, x, losses, "loss")) if losses else None,
             figure(plots.curves(rows, x, shares, "share")) if shares else None,
-            panels.progress(f"{len(rows):,} lines; the last: {said[:300]}"),
+            panels.progress(f"{len(rows):,} records; {x} {last.get(x, '?')}{where}{speed}."),
         )
 
     def draw(self, session: Session, chosen: Selection) -> dict:
