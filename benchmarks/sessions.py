@@ -25,13 +25,14 @@ from gradio_client import Client
 ROOT = Path(__file__).parent.parent
 
 
-def start(folder: Path, model: str | None = None) -> tuple[subprocess.Popen, str]:
+def start(folder: Path, model: str | None = None, runs: Path | None = None) -> tuple[subprocess.Popen, str]:
     """`python app.py` on a free port; (process, address) once it answers. Its sessions and log are in `folder`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "app.py", "--port", str(port), "--threads", "1", "--sessions", str(folder / "sessions")]
     command += ["--model", model] if model else []
+    command += ["--runs", str(runs)] if runs else []
     log = (folder / "log").open("ab")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

@@ -32,7 +32,7 @@ def save(folder: Path, moments: Sequence[Moment]) -> str:
             arrays[f"long_owner-{number}-{layer}"], arrays[f"long_age-{number}-{layer}"] = owner, age
     draft = folder / f".{name}.part"
     with draft.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, folder / name)
