@@ -17,16 +17,16 @@ LANES = 32
 class Bank:
     """Blocks in the order in which they were added, addressed by number. On the CPU.
 
-    tokens (L, capacity, K, w): in the form a memory would store them in ("smaller" in `core.reading.new_memory`).
-    keys (L, capacity, K, r): their retriever keys; empty without a long-term memory.
+    tokens (L, capacity, K, w): what they contribute when they are read, keys before RoPE and values side by side
+    ("projected" in `core.reading.new_memory`). keys (L, capacity, K, r): their retriever keys; empty without Θ.
     """
 
     def __init__(self, model: MPlusForCausalLM, capacity: int):
         config = model.config
         width = 2 * config.num_key_value_heads * config.head_dim  # type: ignore[operator]
-        self.model, self.projected = model, width < config.hidden_size
+        self.model = model
         shape = config.num_hidden_layers, capacity, config.block_size
-        self.tokens = torch.empty(*shape, width if self.projected else config.hidden_size, dtype=model.dtype)
+        self.tokens = torch.empty(*shape, width, dtype=model.dtype)
         self.keys = torch.empty(*shape, config.retriever_size if config.num_retrieved else 0, dtype=model.dtype)
         self.size = 0
 
@@ -38,8 +38,7 @@ class Bank:
         """
         numbers = self.reserve(blocks.shape[1]) if numbers is None else numbers
         with use_adapter(self.model, READ):
-            stored = self.model.memory_projections(blocks) if self.projected else blocks
-        self.tokens[:, numbers] = stored.to("cpu")
+            self.tokens[:, numbers] = self.model.memory_projections(blocks).to("cpu")
         if self.keys.shape[-1]:
             for layer, block in enumerate(blocks):
                 self.keys[layer, numbers] = self.model.memory_keys(layer, block).to("cpu")

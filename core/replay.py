@@ -7,14 +7,13 @@ be asked, and tokens are fetched from the bank only when a question calls for th
 """
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .adapters import READ, use_adapter
 from .bank import Bank
-from .cache import Segment
 from .model import MPlusForCausalLM
 
 NEVER = torch.iinfo(torch.int32).max
@@ -60,10 +59,9 @@ class Replay:
         batch, layers, pool_size = len(blocks), config.num_hidden_layers, config.pool_size
         self.left = torch.full((batch, layers, blocks.shape[1] * self.size), NEVER, dtype=torch.int32)
         held = torch.arange(pool_size).expand(batch, layers, -1).contiguous()
-        draws = (batch, layers if config.drop == "per_layer" else 1, pool_size)
-        for write in range(1, self.num_writes + 1):
-            slots = torch.rand(draws, generator=generator).topk(self.size, sorted=False).indices
-            slots = slots.expand(-1, layers, -1)
+        rows = batch * (layers if config.drop == "per_layer" else 1)
+        for write, drawn in enumerate(draw_slots(rows, pool_size, self.size, self.num_writes, generator), 1):
+            slots = drawn.view(batch, -1, self.size).expand(-1, layers, -1)
             self.left.scatter_(2, held.gather(2, slots), write)
             first = pool_size + (write - 1) * self.size
             held.scatter_(2, slots, torch.arange(first, first + self.size).expand(batch, layers, -1))
@@ -92,98 +90,94 @@ class Replay:
     def _left(self, memory: int, layer: int, writes: int) -> Tensor:
         return self.left[memory, layer, : self.model.config.pool_size + writes * self.size]
 
-    def tokens(self, memory: int, layer: int, numbers: Tensor) -> Tensor:
-        """Stored memory tokens (m, w) by their numbers."""
-        return self.bank.tokens[layer, self.blocks[memory, numbers // self.size], numbers % self.size]
+    def rows(self, memory: int, numbers: Tensor) -> Tensor:
+        """Where in a layer of the bank, as one row of tokens, these tokens are."""
+        return self.blocks[memory, numbers // self.size] * self.size + numbers % self.size
 
     def search(self, memory: int, layer: int, writes: int, queries: Tensor, guess: int | None = None) -> Tensor:
-        """The numbers of the retrieved tokens, oldest first, for queries (n, r). guess: a seed for random scores."""
-        inside = self.long_term(memory, layer, writes)
-        if guess is None:
-            scores = self._scores(memory, layer, queries.to("cpu", self.bank.keys.dtype), inside)
-        else:
-            scores = self._random_scores(inside, queries, guess)
-        return self._select(scores, self.num_retrieved(writes), self._left(memory, layer, writes))
+        """The numbers of the retrieved tokens, oldest first, for queries (n, r). guess: a seed for random scores.
 
-    def _scores(self, memory: int, layer: int, queries: Tensor, inside: Tensor) -> Tensor:
-        """One score a token, -inf outside Θ; the rules of `core.retriever`, run by run of neighbouring blocks."""
-        scores, rule, start = [], self.model.config.relevance, 0
-        for first, last in runs(self.blocks[memory, : len(inside) // self.size]):
-            keys = self.bank.keys[layer, first:last].flatten(0, 1)
-            here = inside[start : start + len(keys)]
-            start += len(keys)
-            if rule == "dot":
-                score = keys @ queries.mean(0)
-            elif rule == "mean_sigmoid":
-                score = (keys @ queries.T).sigmoid().mean(1)
-            else:
-                matches = (keys @ queries.T).masked_fill_(~here[:, None], -torch.inf)
-                score = matches.unflatten(0, (-1, self.size)).amax(1).sum(1).repeat_interleave(self.size)
-            scores.append(score.float().masked_fill(~here, -torch.inf))
-        return torch.cat(scores)
-
-    def _random_scores(self, inside: Tensor, queries: Tensor, seed: int) -> Tensor:
-        draw = torch.Generator().manual_seed(seed + zlib.crc32(queries.float().cpu().numpy().tobytes()))
-        by_block = self.model.config.relevance == "block"
-        scores = torch.rand(len(inside) // self.size if by_block else len(inside), generator=draw)
-        scores = scores.repeat_interleave(self.size) if by_block else scores
-        return scores.masked_fill(~inside, -torch.inf)
-
-    def _select(self, scores: Tensor, num: int, left: Tensor) -> Tensor:
-        """As `core.retriever.select`: of equal scores, as in a block, the token that left θ first goes first."""
+        The rules of `core.retriever`. By block all is done on whole blocks: only those written lately are partly in θ.
+        """
+        num, left = self.num_retrieved(writes), self._left(memory, layer, writes)
         if not num:
             return torch.zeros(0, dtype=torch.int64)
-        last = scores.topk(num).values[-1]
-        above, ties = (scores > last).nonzero().flatten(), (scores == last).nonzero().flatten()
+        inside = self.long_term(memory, layer, writes)
+        by_block = self.model.config.relevance == "block"
+        group = self.size if by_block else 1
+        present = inside.view(-1, group)
+        counts = present.sum(1)
+        queries = queries.to("cpu", self.bank.keys.dtype)
+        if guess is not None:
+            draw = torch.Generator().manual_seed(guess + zlib.crc32(queries.float().numpy().tobytes()))
+            scores = torch.rand(len(counts), generator=draw)
+        elif by_block:
+            scores = self._block_scores(memory, layer, queries, present, counts)
+        else:
+            scores = self._token_scores(memory, layer, queries, len(inside) // self.size)
+        scores = scores.masked_fill(counts == 0, -torch.inf)
+        order = scores.argsort(descending=True)
+        last = scores[order[int((counts[order].cumsum(0) < num).sum())]]
+        above, ties = (self._members(chosen, present) for chosen in (scores > last, scores == last))
+        # As `core.retriever.select`: of equal scores, as in a block, the token that left θ first goes first.
         ties = ties[left[ties].argsort(stable=True)][: num - len(above)]
         return torch.cat([above, ties]).sort().values
+
+    def _members(self, chosen: Tensor, present: Tensor) -> Tensor:
+        """The tokens in Θ of the chosen groups."""
+        groups = chosen.nonzero().flatten()
+        tokens = groups[:, None] * present.shape[1] + torch.arange(present.shape[1])
+        return tokens[present[groups]]
+
+    def _block_scores(self, memory: int, layer: int, queries: Tensor, present: Tensor, counts: Tensor) -> Tensor:
+        """The sum over the queries of the best match among a block's tokens in Θ, one score a block."""
+        keys, blocks, parts = self.bank.keys[layer], self.blocks[memory, : len(present)], []
+        for first, last in runs(blocks):
+            for start in range(first, last, BLOCKS):  # few enough that their matches do not leave the cache
+                piece = keys[start : min(last, start + BLOCKS)]
+                parts.append((queries @ piece.flatten(0, 1).T).view(len(queries), -1, self.size).amax(2).sum(0))
+        scores = torch.cat(parts).float()
+        partly = ((counts > 0) & (counts < self.size)).nonzero().flatten()
+        matches = (keys[blocks[partly]] @ queries.T).masked_fill_(~present[partly, :, None], -torch.inf)
+        scores[partly] = matches.amax(1).sum(1).float()
+        return scores
+
+    def _token_scores(self, memory: int, layer: int, queries: Tensor, num_blocks: int) -> Tensor:
+        scores, rule = [], self.model.config.relevance
+        for first, last in runs(self.blocks[memory, :num_blocks]):
+            keys = self.bank.keys[layer, first:last].flatten(0, 1)
+            scores.append(keys @ queries.mean(0) if rule == "dot" else (keys @ queries.T).sigmoid().mean(1))
+        return torch.cat(scores).float()
+
+
+BLOCKS = 256
+"""Blocks that are matched with a question at a time."""
+
+
+def draw_slots(rows: int, num: int, size: int, times: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """`times` draws (rows, size) of `size` different slots out of `num`, every set of them equally likely.
+
+    Slots are drawn one by one and those that came twice are drawn again, whichever slots they are: no slot is
+    preferred. That is an order of magnitude faster than sorting `num` random numbers for every draw.
+    """
+    for start in range(0, times, DRAWS):
+        slots = torch.randint(num, (min(DRAWS, times - start) * rows, size), generator=generator, dtype=torch.int32)
+        again = torch.arange(len(slots))
+        while len(again):
+            part = slots[again].sort(1).values
+            twice = torch.zeros_like(part, dtype=torch.bool)
+            twice[:, 1:] = part[:, 1:] == part[:, :-1]
+            part[twice] = torch.randint(num, (int(twice.sum()),), generator=generator, dtype=torch.int32)
+            slots[again] = part
+            again = again[twice.any(1)]
+        yield from slots.long().view(-1, rows, size)
+
+
+DRAWS = 64
+"""Writes whose drops are drawn at a time."""
 
 
 def runs(numbers: Tensor) -> list[tuple[int, int]]:
     """Block numbers as runs of neighbours [first, last), so that long stretches are read without being copied."""
     cuts = (numbers.diff() != 1).nonzero().flatten() + 1
     return [(int(piece[0]), int(piece[-1]) + 1) for piece in torch.tensor_split(numbers, cuts)]
-
-
-class ReplayPrefix:
-    """A `Prefix` for prompts (B, n), of which prompt i asks memory `memories[i]` after `writes[i]` writes.
-
-    found[layer][i]: the numbers of the tokens that prompt i retrieved.
-    """
-
-    def __init__(
-        self, replay: Replay, memories: list[int], writes: list[int], mask: Tensor, reading: Reading, seed: int = 0
-    ):
-        wanted = {replay.num_retrieved(count) if reading.retrieve else 0 for count in writes}
-        assert len(wanted) == 1, "prompts of one batch retrieve equally many tokens"
-        self.replay, self.writes, self.mask, self.reading, self.seed = replay, writes, mask.bool(), reading, seed
-        self.memories = [(memory + reading.foreign) % len(replay.blocks) for memory in memories]
-        self.num_retrieved = wanted.pop()
-        self.num_memory = self.num_retrieved + replay.model.config.pool_size
-        self.found: list[list[Tensor]] = [[] for _ in range(replay.model.config.num_hidden_layers)]
-
-    def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
-        rows = []
-        for index, (memory, writes, real) in enumerate(zip(self.memories, self.writes, self.mask, strict=True)):
-            numbers = self.replay.pool(memory, layer, writes)
-            if self.num_retrieved:
-                queries = self.replay.model.retriever_queries(layer, normed[index][real])
-                guess = self.seed if self.reading.guess else None
-                found = self.replay.search(memory, layer, writes, queries, guess)
-                self.found[layer].append(found)
-                numbers = torch.cat([found, numbers])
-            if self.reading.shuffle:
-                draw = torch.Generator().manual_seed(self.seed + memory * 1009 + layer)
-                numbers = numbers[torch.randperm(len(numbers), generator=draw)]
-            rows.append(self.replay.tokens(memory, layer, numbers))
-        tokens = torch.stack(rows)
-        return [Segment(torch.zeros_like(tokens) if self.reading.blank else tokens, self.replay.bank.projected)]
-
-
-@torch.no_grad()
-def ask(prefix: ReplayPrefix, input_ids: Tensor, **settings) -> Tensor:
-    """`GenerationMixin.generate` for the prompts (B, n) of a prefix; returns the new tokens (B, new)."""
-    model = prefix.replay.model
-    with use_adapter(model, READ):
-        ids = model.generate(input_ids, prefix, prefix.num_memory, attention_mask=prefix.mask.long(), **settings)
-    return ids[:, input_ids.shape[1] :]

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from core.adapters import READ, use_adapter
 from core.bank import Bank, write_circle, write_openings
 from core.drops import Recorded
 from core.reading import generate, new_memory, write
-from core.replay import NEVER, READINGS, Replay, ReplayPrefix, ask, runs
+from core.replay import NEVER, READINGS, Replay, draw_slots, runs
+from core.replay_cache import ReplayCache, Storage, ask
 from tests.toys import toy_mplus
 
 torch.set_num_threads(1)
@@ -40,6 +40,15 @@ def recorded_slots(replay: Replay, memory: int) -> list[torch.Tensor]:
     return drops
 
 
+def held(replay: Replay, memory: int, layer: int, numbers: torch.Tensor) -> torch.Tensor:
+    """Tokens of a memory by their numbers, as the bank holds them."""
+    return replay.bank.tokens[layer].flatten(0, 1)[replay.rows(memory, numbers)]
+
+
+def never(tokens: list[int]) -> bool:
+    return False
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -47,7 +56,8 @@ def recorded_slots(replay: Replay, memory: int) -> list[torch.Tensor]:
         {"relevance": "dot"},
         {"relevance": "mean_sigmoid", "drop": "shared"},
         {"max_long_term": 90},
-        {"num_key_value_heads": 4},  # stored as hidden states
+        {"num_key_value_heads": 4},
+        {"has_bos": False},
     ],
 )
 def test_a_replay_equals_memories_written_one_by_one(settings):
@@ -58,23 +68,25 @@ def test_a_replay_equals_memories_written_one_by_one(settings):
     prompts = torch.randint(0, 250, (2, 12), generator=torch.Generator().manual_seed(6))
     mask = torch.ones_like(prompts)
     mask[1, :4] = 0
-    memories = [new_memory(model, "smaller", drop=Recorded(recorded_slots(replay, index))) for index in range(2)]
+    memories = [new_memory(model, "projected", drop=Recorded(recorded_slots(replay, index))) for index in range(2)]
+    storage = Storage()
     for time in range(WRITES):
         write(model, memories, chunks[:, time])
-        if time + 1 not in (1, 2, 7, WRITES):
+        if time + 1 not in (1, 7, WRITES):
             continue
         for index, memory in enumerate(memories):
             for layer in range(2):
                 numbers = replay.pool(index, layer, time + 1)
-                tokens = replay.tokens(index, layer, numbers)
+                tokens = held(replay, index, layer, numbers)
                 torch.testing.assert_close(tokens, memory.state.pool[layer], atol=1e-5, rtol=0)
         expected, found = generate(model, memories, prompts, mask, max_new_tokens=6, do_sample=False, pad_token_id=257)
-        prefix = ReplayPrefix(replay, [0, 1], [time + 1] * 2, mask, READINGS["mplus"])
-        new = ask(prefix, prompts, max_new_tokens=6, do_sample=False, pad_token_id=257)
-        assert torch.equal(new, expected[:, 12:])
+        for reading in ("mplus", "memoryllm", "mplus"):  # θ is laid once; what lies beside it must not matter
+            cache = ReplayCache(replay, [0, 1], time + 1, mask, READINGS[reading], storage=storage, room=6)
+            new = ask(cache, prompts, 6, never)
+            assert (reading == "memoryllm") or new == expected[:, 12:].tolist()
         for layer, rows in enumerate(found):
             for index, row in enumerate(rows):
-                tokens = replay.tokens(index, layer, prefix.found[layer][index])
+                tokens = held(replay, index, layer, cache.found[layer][index])
                 torch.testing.assert_close(tokens, row.tokens, atol=1e-5, rtol=0)
 
 
@@ -87,15 +99,35 @@ def test_without_retrieval_only_the_pool_is_read():
     for time in range(5):
         write(model, [memory], chunks[:, time])
     expected, _ = generate(model, [memory], prompts, max_new_tokens=5, do_sample=False, pad_token_id=257)
-    prefix = ReplayPrefix(replay, [0], [5], torch.ones_like(prompts), READINGS["memoryllm"])
-    assert torch.equal(ask(prefix, prompts, max_new_tokens=5, do_sample=False, pad_token_id=257), expected[:, 9:])
+    cache = ReplayCache(replay, [0], 5, torch.ones_like(prompts), READINGS["memoryllm"], room=5)
+    assert ask(cache, prompts, 5, never) == expected[:, 9:].tolist()
+
+
+def test_a_prompt_whose_answer_has_ended_is_dropped_and_the_others_go_on():
+    model = toy_mplus()
+    replay = replayed(model, torch.randint(0, 250, (4, 7, 16), generator=torch.Generator().manual_seed(8)))
+    prompts = torch.randint(0, 250, (4, 9), generator=torch.Generator().manual_seed(9))
+
+    def answers(ended) -> list[list[int]]:
+        cache = ReplayCache(replay, range(4), 7, torch.ones_like(prompts), READINGS["mplus"], room=8)
+        return ask(cache, prompts, 8, ended)
+
+    whole = answers(never)
+    assert {len(answer) for answer in whole} == {8}
+    ends = {whole[0][5], whole[1][1], whole[2][3], whole[3][2]}
+    cut = answers(lambda tokens: tokens[-1] in ends)
+    for long, short in zip(whole, cut, strict=True):
+        first = next(place for place, token in enumerate(long) if token in ends)
+        assert short == long[: first + 1]
 
 
 def prefix_tokens(replay: Replay, name: str, memories: list[int]) -> torch.Tensor:
-    prefix = ReplayPrefix(replay, memories, [9] * len(memories), torch.ones(len(memories), 4), READINGS[name])
-    normed = torch.randn(len(memories), 4, 64, generator=torch.Generator().manual_seed(4))
-    with use_adapter(replay.model, READ), torch.no_grad():
-        return prefix(1, normed)[0].tokens
+    """The values that the first layer attends to, without bos (B, P, heads · head dim)."""
+    prompts = torch.ones(len(memories), 4, dtype=torch.int64)
+    cache = ReplayCache(replay, memories, 9, prompts, READINGS[name])
+    ask(cache, prompts, 1, never)
+    values = cache.layers[0].values[:, :, 1 : cache.prefix_length]
+    return values.transpose(1, 2).flatten(2)
 
 
 def test_spoiled_readings_spoil_what_they_say():
@@ -110,6 +142,16 @@ def test_spoiled_readings_spoil_what_they_say():
     assert torch.equal(foreign[:, -size:], normal.flip(0)[:, -size:])
     guessed = prefix_tokens(replay, "random-retriever", [0, 1])
     assert torch.equal(guessed[:, -size:], normal[:, -size:]) and not torch.equal(guessed, normal)
+
+
+def test_every_set_of_slots_is_equally_likely():
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack(list(draw_slots(70, 8, 3, 500, generator))).view(-1, 3).sort(1).values
+    assert (draws.diff(dim=1) > 0).all() and draws.min() == 0 and draws.max() == 7
+    _, counts = draws.unique(dim=0, return_counts=True)
+    assert len(counts) == 56
+    expected = 70 * 500 / 56
+    assert ((counts - expected) ** 2 / expected).sum() < 93  # chi squared of 55 degrees of freedom: 99.9 %
 
 
 def circle_gap(model, lead: int) -> float:

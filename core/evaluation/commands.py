@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..baselines import METHODS, make_reader
 from ..checkpoint import find, load_model
+from ..decoding import prepare_for_answers
 from ..model import MPlusForCausalLM
 from ..official import is_official
 from . import babilong, cost, curves, dialogue, examples, longbench, longbook, loss, own_words, ruler
@@ -30,6 +31,7 @@ def load_any(name: str, args: argparse.Namespace, **settings: Any) -> tuple[Any,
     theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if theirs.get("model_type") == "mplus" or is_official(theirs):
         model: Any = load_model(folder, args.device, dtype, **settings)
+        prepare_for_answers(model)
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
         model.to(torch.device(args.device or "cpu")).eval()

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..adapters import READ, use_adapter
 from ..bank import Bank, write_openings
-from ..replay import READINGS, Reading, Replay, ReplayPrefix
+from ..replay import READINGS, Reading, Replay
+from ..replay_cache import ReplayCache, read
 from .records import Journal, Row
 
 METHODS = (*READINGS, "question-only")
@@ -69,12 +69,10 @@ def _replay(model: Any, chunks: torch.Tensor, generator: torch.Generator) -> Rep
 def _losses(replay: Replay, window: torch.Tensor, writes: int, method: str) -> list[float]:
     """Mean cross-entropy, in nats a token, of the second half of each passage (B, p)."""
     half = window.shape[1] // 2
-    given = torch.zeros_like(window)
-    given[:, :half] = 1
     reading = READINGS.get(method, Reading(retrieve=False))
-    prefix = ReplayPrefix(replay, list(range(len(window))), [writes] * len(window), given, reading)
-    with use_adapter(replay.model, READ):
-        logits: Any = replay.model.read(window, prefix, prefix.num_memory).logits
+    cache = ReplayCache(replay, range(len(window)), writes, torch.ones_like(window), reading)
+    cache.asking[:, half:] = False
+    logits = read(cache, window)
     predicted = logits[:, half - 1 : -1].flatten(0, 1).float()
     losses = F.cross_entropy(predicted, window[:, half:].flatten(), reduction="none")
     return losses.view(len(window), -1).mean(1).tolist()

@@ -11,6 +11,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ from ..bank import LANES, Bank, write_circle, write_openings
 from ..facts import Fact
 from ..model import MPlusForCausalLM
 from ..prompts import cut, encode_question
-from ..replay import READINGS, Reading, Replay, ReplayPrefix, ask
+from ..replay import READINGS, Reading, Replay
+from ..replay_cache import ReplayCache, Storage, ask
 from .bm25_recall import PassageRanks
 from .metrics import exact_hit, first_line
 from .records import Journal, Row
@@ -45,7 +47,7 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2)
     live: int = 1
     asked: int = 10
-    lead: int = 8
+    lead: int = 4
     batch: int = 32
     max_new_tokens: int = 16
 
@@ -97,6 +99,7 @@ class Retention:
         self.chunks = torch.tensor((stream * (1 + self.size // len(stream)))[phase : phase + count * self.size])
         self.chunks = self.chunks.view(-1, self.size)
         self.gap = 0.0
+        self.storage, self.ended = Storage(), answer_ends(tokenizer, model)
         self._chunks: dict[str, list[list[int]]] = {}
 
     def prepare(self, items: Sequence[Item], on_step: Callable[[int, int], None] | None = None) -> None:
@@ -110,6 +113,9 @@ class Retention:
         self.circle = write_circle(self.model, self.chunks, self.bank, on_step=on_step) if joins else None
         facts = [fact for item in items for fact in item.facts]
         self.ranks = PassageRanks(self.tokenizer, self.chunks, facts) if "mplus" in self.plan.methods else None
+
+    def _answer_length(self, item: Item) -> int:
+        return len(self.tokenizer(item.facts[item.asked[0]].answer, add_special_tokens=False)["input_ids"])
 
     def _opening_length(self, item: Item) -> int:
         return sum(len(self._fact_chunks(fact)) for fact in item.facts)
@@ -133,6 +139,7 @@ class Retention:
         for item in items:
             groups.setdefault(self._opening_length(item), []).append(item)
         for _, group in sorted(groups.items()):
+            group.sort(key=self._answer_length, reverse=True)  # answers side by side should end at about the same time
             yield from (group[start : start + self.batch_size] for start in range(0, len(group), self.batch_size))
 
     def answer(self, batch: Sequence[Item], journal: Journal, progress: Progress) -> None:
@@ -192,39 +199,40 @@ class Retention:
             writes = 0 if method == "question-only" else opening + step
             reading = READINGS.get(method, Reading(retrieve=False))
             ids, mask = pad([self._prompt(item.facts[which]) for _, item, which in part], self.tokenizer)
-            memories = [place for place, _, _ in part]
-            prefix = ReplayPrefix(replay, memories, [writes] * len(part), mask, reading, self.seed)
-            pad_id = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id or 0
-            new = ask(prefix, ids, max_new_tokens=self.plan.max_new_tokens, do_sample=False, pad_token_id=pad_id)
+            cache = ReplayCache(
+                replay, [place for place, _, _ in part], writes, mask, reading, self.seed,
+                self.storage, self.plan.max_new_tokens,
+            )  # fmt: skip
+            new = ask(cache, ids.to(self.model.device), self.plan.max_new_tokens, self.ended)
             texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
             for index, ((place, item, which), text) in enumerate(zip(part, texts, strict=True)):
                 fact, given = item.facts[which], first_line(text)
                 yield {
                     "seed": self.seed, "live": self.plan.live, "item": f"{item.number}.{which}", "method": method,
                     "distance": distance, "score": int(exact_hit(given, fact.answer)), "text": given,
-                    "answer": fact.answer, **self._recall(prefix, index, place, item, which, step),
+                    "answer": fact.answer, **self._recall(cache, index, place, item, which, step),
                 }  # fmt: skip
 
     def _prompt(self, fact: Fact) -> list[int]:
         return encode_question(fact.question, self.tokenizer, self.model.config)
 
-    def _recall(self, prefix: ReplayPrefix, index: int, place: int, item: Item, which: int, step: int) -> Row:
+    def _recall(self, cache: ReplayCache, index: int, place: int, item: Item, which: int, step: int) -> Row:
         """Per layer, the share of the fact's tokens in Θ that were retrieved (None: none is there); M+ alone."""
-        if not prefix.found[0] or prefix.reading != Reading():
+        if not cache.found[0] or cache.reading != Reading():
             return {}
-        config, replay = self.model.config, prefix.replay
+        config, replay = self.model.config, cache.replay
         before = sum(len(self._fact_chunks(fact)) for fact in item.facts[:which])
         first = config.pool_size + before * config.block_size
         last = first + len(self._fact_chunks(item.facts[which])) * config.block_size
         recall: list[float | None] = []
         sizes = []
-        for layer, found in enumerate(prefix.found):
-            inside = replay.long_term(place, layer, prefix.writes[index])
+        for layer, found in enumerate(cache.found):
+            inside = replay.long_term(place, layer, cache.writes)
             true = int(inside[first:last].sum())
             hits = int(((found[index] >= first) & (found[index] < last)).sum())
             recall.append(hits / true if true else None)
             sizes.append(int(inside.sum()))
-        row: Row = {"recall": recall, "chance": prefix.num_retrieved / max(1, sizes[0])}
+        row: Row = {"recall": recall, "chance": cache.num_retrieved / max(1, sizes[0])}
         if self.ranks:
             passages = config.num_retrieved // config.block_size
             row["bm25"] = self.ranks.found(item.facts, which, self.offsets[place], step, passages)
@@ -238,3 +246,18 @@ def pad(prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) ->
     ids = torch.tensor([[filler] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     return ids, mask
+
+
+def answer_ends(tokenizer: PreTrainedTokenizerBase, model: Any) -> Callable[[list[int]], bool]:
+    """Whether an answer's tokens are all that counts of it: they end the text, or its first line (`first_line`)."""
+    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ends = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
+    lines = {token for token, text in enumerate(tokenizer.batch_decode([[id] for id in range(len(tokenizer))]))
+             if len(f"{text}x".splitlines()) > 1}  # fmt: skip
+
+    def ended(tokens: list[int]) -> bool:
+        if tokens[-1] in ends:
+            return True
+        return tokens[-1] in lines and bool(str(tokenizer.decode(tokens, skip_special_tokens=True)).strip())
+
+    return ended
