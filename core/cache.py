@@ -38,6 +38,7 @@ class PrefixBuffer:
     def __init__(self) -> None:
         self.storage: dict[int, tuple[Tensor, Tensor]] = {}
         self.held: dict[int, list[tuple[int, int, Hashable]]] = {}
+        self.rope: tuple[Tensor, Tensor] | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -93,7 +94,12 @@ class MemoryCache(Cache):
         super().__init__(layers=layers)  # type: ignore[arg-type]
         self.prefix, self.prefix_length, self.buffer = prefix, prefix_length, buffer
         embeddings = model.embed_tokens.weight
-        self.cos, self.sin = model.rotary_emb(embeddings, torch.arange(prefix_length, device=embeddings.device)[None])
+        rope = buffer.rope if buffer else None
+        if rope is None or rope[0].shape[1] != prefix_length or rope[0].dtype != embeddings.dtype:
+            rope = model.rotary_emb(embeddings, torch.arange(prefix_length, device=embeddings.device)[None])
+            if buffer is not None:
+                buffer.rope = rope
+        self.cos, self.sin = rope
 
     def lay_prefix(self, layer: LlamaDecoderLayer, hidden: Tensor) -> None:
         """Lay this layer's memory down as keys and values, once. `hidden` (B, n, d) is the layer's raw input."""
@@ -145,11 +151,15 @@ class MemoryCache(Cache):
         else:
             keys, values = split_heads(project(tokens, layer), attention)
         where = slice(start, start + tokens.shape[1])
-        cos, sin = self.cos[:, None, where], self.sin[:, None, where]
-        return keys * cos + rotate_half(keys) * sin, values
+        return rotated(keys, self.cos[:, None, where], self.sin[:, None, where]), values
 
     def _check_length(self, length: int) -> None:
         assert length == self.prefix_length, "a prefix must be as long as the cache promised"
+
+
+def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """RoPE of heads (B, heads, n, head dim) by cos and sin (1, 1, n, head dim)."""
+    return torch.addcmul(heads * cos, rotate_half(heads), sin)
 
 
 def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:
@@ -159,6 +169,9 @@ def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:
     attention, smaller: (..., 2 · kv heads · head dim).
     """
     normed = layer.input_layernorm(tokens)
+    fused = getattr(layer.forward, "project", None)  # see `core.decoding`
+    if fused is not None:
+        return fused(normed)
     return torch.cat([layer.self_attn.k_proj(normed), layer.self_attn.v_proj(normed)], dim=-1)
 
 

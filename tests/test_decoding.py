@@ -24,7 +24,7 @@ def test_a_prepared_model_writes_and_answers_the_same(kv_heads):
     for length in (16, 8, 3, 16, 12, 16):
         ids = torch.randint(0, 200, (1, length), generator=generator)
         blocks = [write(model, [memory], ids) for model, memory in memories.items()]
-        assert torch.allclose(*blocks, atol=1e-5)
+        assert torch.allclose(*blocks, atol=1e-5 * float(blocks[0].abs().max()))
     question = torch.randint(0, 200, (2, 9), generator=generator)
     mask = torch.ones_like(question)
     mask[0, :4] = 0  # left padding: a mask reaches the attention also while decoding
