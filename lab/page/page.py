@@ -11,7 +11,7 @@ from .memory_tab import MemoryTab
 from .model_picker import ModelPicker
 from .resources_tab import ResourcesTab
 from .retrieval_tab import RetrievalTab
-from .shell import DRAW, QUIET, Page, guarded
+from .shell import ALL, DRAW, QUIET, Page, guarded
 from .training_tab import TrainingTab
 
 TABS = (
@@ -48,6 +48,8 @@ def build(page: Page) -> gr.Blocks:
             event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         for selector in (page.text, page.layer, page.slot):
             selector.input(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        cleared = page.clear.click(lambda: (0, ALL, None), None, [page.text, page.layer, page.slot], **QUIET)
+        cleared.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         page.step.release(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         for steps in (page.guide, built["learn"].steps):
             event = steps.select(guarded(open_tab), None, [bar, page.tab], **QUIET)

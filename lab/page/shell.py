@@ -118,6 +118,7 @@ class Page:
             self.layer = gr.Dropdown([("all layers", ALL)], value=ALL, label="Layer", min_width=120)
             self.slot = gr.Number(None, label="Slot of θ", precision=0, minimum=0, min_width=110)
             self.step = gr.Slider(0, 1, value=0, step=1, label="Step (time)", min_width=200)
+            self.clear = gr.Button("Select nothing", size="sm", min_width=120)
 
     @property
     def selectors(self) -> list:
@@ -139,7 +140,10 @@ class Page:
     def draw(self, text, layer, slot, step, tab, request: gr.Request) -> dict:
         """Redraw the open tab."""
         session = self.session(request)
-        drawn = self.drawings[tab](session, self.select(session, text, layer, slot, step, tab))
+        chosen = self.select(session, text, layer, slot, step, tab)
+        if chosen.slot is not None and session.texts:  # by a click on a map or by its number: the same step of the guide
+            session.did("slot")
+        drawn = self.drawings[tab](session, chosen)
         return drawn | {self.guide: gr.HTML(guide.strip(session.done), visible=guide.due(session.done) is not None)}
 
     def select(self, session: Session, text, layer, slot, step, tab) -> Selection:
@@ -209,8 +213,7 @@ class Page:
 
     def pick_slot(self, event: gr.SelectData, request: gr.Request) -> dict:
         """A click on the pool map: text, layer and slot."""
-        x, session = (event._data or {}).get("x"), self.session(request)
-        session.did("slot")
+        x = (event._data or {}).get("x")
         return self.pick_cell(event, request) | {self.slot: int(x) if isinstance(x, int | float) else gr.skip()}
 
     def linked(self, chart: gr.HTML, how: Callable) -> None:

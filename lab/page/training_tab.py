@@ -58,7 +58,9 @@ class TrainingTab:
         self.state = gr.HTML(panels.progress(""), padding=False, elem_id="training-state")
         gr.Markdown("### Watch a run\nThe curves follow the metrics file while it grows; one stage after the other.")
         with gr.Row(elem_classes="level"):
-            self.run = gr.Dropdown([], label="Run (a metrics file under runs/)", min_width=240)
+            self.run = gr.Dropdown(
+                [], label="Run (a metrics file under runs/)", allow_custom_value=True, min_width=240
+            )  # custom, because a run that has just begun has no file yet
             self.again = gr.Button("Look for runs", min_width=120)
         self.note = gr.HTML(padding=False)
         empty = "Press “Train for two minutes”, or choose a run of python -m core.train above."
@@ -135,8 +137,9 @@ class TrainingTab:
 
     def draw(self, session: Session, chosen: Selection) -> dict:
         found = self.found()
+        new = [self.trainer.run] if self.trainer.run and self.trainer.run not in found else []
         return {
-            self.run: gr.update(choices=found),
+            self.run: gr.update(choices=[*new, *found]),
             self.timer: gr.Timer(active=True),
             self.state: panels.progress(self.trainer.state()),
         }
