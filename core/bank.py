@@ -50,6 +50,15 @@ class Bank:
         self.size += count
         return torch.arange(self.size - count, self.size)
 
+    def enlarge(self, capacity: int) -> None:
+        """Make room for so many blocks in all."""
+        more = capacity - self.tokens.shape[1]
+        if more > 0:
+            self.tokens, self.keys = (
+                torch.cat([kept, kept.new_empty(len(kept), more, *kept.shape[2:])], dim=1)
+                for kept in (self.tokens, self.keys)
+            )
+
     def add_initial(self) -> Tensor:
         """The checkpoint's initial θ, as N / K blocks; returns their numbers."""
         pool: Tensor = self.model.memory.pool  # type: ignore[assignment]

@@ -7,12 +7,17 @@ again to go on after an interruption) and ends with a table, a JSON file and, if
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
 
+from .baselines import METHODS
 from .evaluation import commands, longbench
+from .evaluation.curves import CURVE_METHODS
+from .evaluation.gate_runs import RUNS
+from .evaluation.loss import METHODS as LOSS_METHODS
 
 
 def say(text: str) -> None:
@@ -35,14 +40,25 @@ def parser() -> argparse.ArgumentParser:
     def add(name: str, run: Any, help: str, methods: str, load: Any = None, data: str | None = None):
         task = tasks.add_parser(name, parents=[common], help=help)
         task.set_defaults(run=run, load=load)
-        task.add_argument("--methods", default=methods, help="a list, of those that an unknown name would be told")
-        if name != "retention":
+        known = {"retention": CURVE_METHODS, "compression": CURVE_METHODS, "loss": LOSS_METHODS}.get(name, METHODS)
+        task.add_argument("--methods", default=methods, help=f"a list, of {', '.join(known)}; by default {methods}")
+        if name not in ("retention", "compression"):
             task.add_argument("--seed", type=int, default=0)
             task.add_argument("--data", required=data is not None and "optional" not in data, help=data)
         if load or name == "cost":
             task.add_argument("--num", type=int, help="examples at most (of each set, task or length)")
             task.add_argument("--budget-bytes", type=int, help="of keys and values before a prompt; as M+ by default")
         return task
+
+    task = tasks.add_parser("gates", parents=[common], help="everything a mini is judged by, in one table")
+    task.set_defaults(run=partial(commands.gates, parse=lambda line: parser().parse_args(line)), out="runs/gates")
+    task.add_argument("--data", metavar="TEXT", required=True, help="a .txt file that the model was not trained on")
+    task.add_argument("--quick", action="store_true", help="the same runs on few facts and short distances: minutes")
+    task.add_argument("--only", metavar="RUNS", help=f"a list, of {', '.join(run.name for run in RUNS)}")
+    task.add_argument("--words", metavar="FILE", help="facts in a person's own words; the project's by default")
+    task.add_argument(
+        "--ladder", metavar="MODELS", help="models whose loss by position is compared, the model by default"
+    )
 
     compared = "mplus,memoryllm,random-retriever,question-only"
     task = add("retention", commands.retention, "a fact is asked for after ever more other text", compared)
@@ -53,10 +69,20 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--num-facts", type=int, help="the first so many of the file; generated facts: 500 by default")
     task.add_argument("--live", default="1", help="facts that one memory holds at once, for instance 1,10,100,1000")
     task.add_argument("--asked", type=int, default=10, help="questions for each memory of several live facts")
-    task.add_argument("--lead", type=int, default=8, help="chunks each item writes for itself before shared text")
+    task.add_argument("--position", default="begin", help="of the facts in the text: begin, end or random")
+    task.add_argument("--lead", type=int, default=4, help="chunks each item writes for itself before shared text")
     task.add_argument("--batch", type=int, default=32, help="items side by side")
     task.add_argument("--max-new-tokens", type=int, default=16)
     task.add_argument("--max-long-term", type=int, help="another M than the checkpoint's, for very long distances")
+
+    task = add("compression", commands.compression, "passages at several ratios of text to memory", "mplus,memoryllm")
+    task.add_argument("--facts", required=True, help="as in retention; neighbours are joined to passages")
+    task.add_argument("--distractors", required=True, help="as in retention")
+    task.add_argument("--ratios", default="2,4,8", help="tokens of text for one memory token and layer")
+    task.add_argument("--distances", default="0,2000", help="tokens in between")
+    task.add_argument("--seeds", default="0")
+    task.add_argument("--num-facts", type=int, help="as in retention")
+    task.add_argument("--batch", type=int, default=32, help="items side by side")
 
     texts = "mplus,memoryllm,full,window,snapkv,bm25"
     load, run, more = commands, commands.benchmark, f"{texts},question-only"

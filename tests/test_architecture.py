@@ -19,7 +19,7 @@ FLOORS = (
     "memory_file reading official lessons induction",
     "reader checkpoint bank",
     "context cost replay",
-    "snapkv bm25",
+    "snapkv bm25 replay_cache",
     "baselines objectives",
     "evaluation retrieval_lesson lexical_start",
     "practice training document_practice",

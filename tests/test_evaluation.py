@@ -202,3 +202,15 @@ def test_a_plain_llama_runs_the_text_baselines_and_names_what_it_cannot(checkpoi
     assert "needs an M+ or MemoryLLM checkpoint" in capsys.readouterr().err
     assert retention(checkpoints, tmp_path / "z.json", "--methods", "scrambled", model="llama") == 2
     assert retention(checkpoints, tmp_path / "z.json", "--lead", "0") == 2
+
+
+def test_facts_stand_where_the_position_says_and_both_ways_of_measuring_agree(checkpoints, tmp_path):
+    for position in ("begin", "end", "random"):
+        out = tmp_path / f"{position}.json"
+        more = ("--position", position, "--methods", "mplus,oracle,bm25")
+        assert retention(checkpoints, out, *more) == 0
+        rows = json.loads(out.read_text())["rows"]
+        assert {(row["method"], row["distance"]) for row in rows} == {
+            (method, distance) for method in ("mplus", "oracle", "bm25") for distance in (0, 40, 400)
+        }
+    assert retention(checkpoints, tmp_path / "x.json", "--position", "middle") == 2

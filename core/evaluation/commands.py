@@ -15,11 +15,11 @@ from ..checkpoint import find, load_model
 from ..decoding import prepare_for_answers
 from ..model import MPlusForCausalLM
 from ..official import is_official
-from . import babilong, cost, curves, dialogue, examples, longbench, longbook, loss, own_words, ruler
+from . import babilong, cost, curves, dialogue, examples, gate_runs, longbench, longbook, loss, own_words, ruler
+from .items import POSITIONS, Plan
 from .plots import plot_bars, plot_curves
 from .records import Journal, Row, markdown, summarise, write_json
-from .retention import Plan
-from .texts import load_facts, load_stream, names, numbers
+from .texts import load_facts, load_stream, names, numbers, pack
 
 Say = Callable[[str], None]
 """Takes a sentence for the person at the terminal."""
@@ -69,6 +69,7 @@ def retention(args: argparse.Namespace, say: Say) -> str:
         methods=tuple(names(args.methods, curves.CURVE_METHODS, "method")),
         seeds=tuple(numbers(args.seeds)),
         asked=args.asked, lead=args.lead, batch=args.batch, max_new_tokens=args.max_new_tokens,
+        position=names(args.position, POSITIONS, "position")[0],
     )  # fmt: skip
     facts, problems = load_facts(args.facts, args.num_facts)
     report_problems(problems, say)
@@ -83,6 +84,48 @@ def retention(args: argparse.Namespace, say: Say) -> str:
     if args.plot:
         curves.plot_retention(Path(args.plot), content, f"Retention of {args.model}")
     return finish(args, {**told, "skipped": len(problems), **content}, markdown(lines, "method", "distance"))
+
+
+def compression(args: argparse.Namespace, say: Say) -> str:
+    """The same passages at several ratios of text to memory: the chunk grows, the block stays."""
+    stream, lines, told = None, [], {}
+    ratios, out = sorted(numbers(args.ratios)), journal_path(args)
+    for ratio in ratios:
+        model, tokenizer = load_any(args.model, args)
+        size = model.config.block_size
+        model, tokenizer = load_any(args.model, args, chunk_size=ratio * size)
+        facts, problems = load_facts(args.facts, args.num_facts)
+        passages = pack(facts, tokenizer, max(ratios) * size)
+        plan = Plan(
+            distances=tuple(sorted(numbers(args.distances))), seeds=tuple(numbers(args.seeds)), batch=args.batch,
+            methods=tuple(names(args.methods, curves.CURVE_METHODS, "method")),
+        )  # fmt: skip
+        stream = stream or load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
+        told = {"model": args.model, "facts": args.facts, "num_facts": len(passages), "distractors": args.distractors}
+        journal = out.with_name(f"{out.stem}-{ratio}{out.suffix}")
+        content = curves.run_retention(model, tokenizer, passages, stream, plan, [1], journal, told, say)
+        lines += [{"ratio": ratio, **line} for line in content["rows"]]
+    named = [line | {"method": f"{line['method']} {line['ratio']}x"} for line in lines]
+    if args.plot:
+        plot_curves(args.plot, named, "distance", "accuracy", "method", f"Compression, {args.model}")
+    return finish(args, {**told, "skipped": len(problems), "rows": lines}, markdown(named, "method", "distance"))
+
+
+def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], argparse.Namespace]) -> str:
+    own_words = Path(__file__).parents[2] / "tests" / "data" / "own_words.jsonl"
+    fill = {"text": args.data, "words": args.words or str(own_words), "ladder": args.ladder or args.model}
+    model, _ = load_any(args.model, args)
+    if not curves.can_replay(model):
+        raise ValueError(f"{args.model} cannot be measured so far out: the gates need an M+ under the paper's rules.")
+    allowed = [run.name for run in gate_runs.RUNS]
+
+    def start(line: list[str]) -> None:
+        inner = parse([*line, *([] if args.resume else ["--no-resume"])])
+        inner.arguments = line
+        say(inner.run(inner, say))
+
+    wanted = names(args.only or ",".join(allowed), allowed, "run")
+    return gate_runs.run_gates(wanted, args.quick, args.model, Path(args.out), fill, start, say)
 
 
 def benchmark(args: argparse.Namespace, say: Say) -> str:

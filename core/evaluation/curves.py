@@ -1,5 +1,6 @@
 """A whole retention run: every seed, every number of live facts, every method; then the table over distances."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from transformers import PreTrainedTokenizerBase
 from ..baselines import METHODS, make_reader
 from ..facts import Fact
 from ..model import MPlusForCausalLM
+from .items import Plan, make_items
+from .metrics import exact_hit
 from .plots import plot_curves
 from .records import Journal, Row, summarise
-from .retention import KEYS, REPLAYED, Plan, Retention, make_items
+from .retention import KEYS, REPLAYED, Retention
 from .singly import answer_singly
 
 CURVE_METHODS = tuple(dict.fromkeys((*REPLAYED, *METHODS)))
@@ -49,7 +52,7 @@ def run_retention(
     lost = [method for method in slow if method not in METHODS]
     if lost:
         raise ValueError(f"{', '.join(lost)} needs memories under the paper's rules; leave it out for this checkpoint.")
-    gap = 0.0
+    gap, written = 0.0, None
     items = {(seed, count): make_items(facts, replace(plan, live=count), seed) for seed in plan.seeds for count in live}
     asked = sum(len(item.asked) for group in items.values() for item in group)
     with tqdm(total=asked * len(plan.distances) * len(plan.methods), unit="answer", mininterval=1.0) as bar:
@@ -60,7 +63,13 @@ def run_retention(
                 held = len(run.chunks) * run.size
                 say(f"The distractors hold {held:,} tokens, fewer than the longest distance: they go round.")
             if fast:
-                run.prepare(group, lambda done, of: bar.set_postfix_str(f"writing distractors {done}/{of}"))
+
+                def show(done: int, of: int) -> None:
+                    if done % 16 == 1:
+                        bar.set_postfix_str(f"writing distractors {done}/{of}")
+
+                run.prepare(group, show, written)
+                written = run
                 bar.set_postfix_str("")
                 for batch in run.batches(group):
                     run.answer(batch, journal, bar.update)
@@ -87,7 +96,18 @@ def summary(journal: Journal, plan: Plan, live: Sequence[int], model: Any) -> Ro
         steps = {distance: -(-distance // config.chunk_size) for distance in plan.distances}
         content["survival"] = [{"distance": distance, "share": stays**step} for distance, step in steps.items()]
         content["retrieval"] = retrieval(rows)
+    if "question-only" in plan.methods:
+        first = {"method": "question-only", "distance": plan.distances[0], "seed": plan.seeds[0]}
+        content["chance"] = chance([row for row in rows if row.items() >= first.items()])
     return content
+
+
+def chance(rows: Sequence[Row], samples: int = 200) -> float:
+    """How often answers without any memory hit by luck: their mean score against the answers to other questions."""
+    rng, texts, answers = random.Random(0), [row["text"] for row in rows], [row["answer"] for row in rows]
+    shifts = rng.choices(range(1, len(rows)), k=samples) if len(rows) > 1 else []
+    hits = [exact_hit(text, answers[(i + shift) % len(rows)]) for shift in shifts for i, text in enumerate(texts)]
+    return sum(hits) / max(1, len(hits))
 
 
 def retrieval(rows: Sequence[Row]) -> list[Row]:

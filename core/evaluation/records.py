@@ -82,12 +82,17 @@ def markdown(lines: Sequence[Row], row: str, column: str, value: str = "accuracy
     """A table: one line per `row`, one column per `column`; each cell the mean and its band, in percent."""
     columns = list(dict.fromkeys(line[column] for line in lines))
     scale, digits = (100, 1) if percent else (1, 3)
-    table = [f"| {row} | " + " | ".join(str(name) for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    rows = []
     for name in dict.fromkeys(line[row] for line in lines):
         cells = {line[column]: line for line in lines if line[row] == name}
-        shown = [_cell(cells.get(other), value, scale, digits) for other in columns]
-        table.append(f"| {name} | " + " | ".join(shown) + " |")
-    return "\n".join(table)
+        rows.append((name, *(_cell(cells.get(other), value, scale, digits) for other in columns)))
+    return markdown_table((row, *columns), rows)
+
+
+def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A table of anything."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines).replace("| --- ", "|---")
 
 
 def _cell(line: Row | None, value: str, scale: int, digits: int) -> str:

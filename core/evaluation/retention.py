@@ -10,8 +10,6 @@ replay (the text baselines, the released rules) go through `core.evaluation.sing
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,63 +22,19 @@ from ..prompts import cut, encode_question
 from ..replay import READINGS, Reading, Replay
 from ..replay_cache import ReplayCache, Storage, ask
 from .bm25_recall import PassageRanks
+from .items import Item, Plan, num_before
 from .metrics import exact_hit, first_line
 from .records import Journal, Row
+from .tokens import answer_ends, pad
 
-REPLAYED = (*READINGS, "question-only")
+REPLAYED = (*READINGS, "question-only", "oracle")
+TIMELESS = ("question-only", "oracle")  # the same at every distance
 KEYS = ("seed", "live", "item", "method", "distance")
 LARGEST_REPLAY = 2**29
 """Bytes the table of drops of one batch may take; longer distances make smaller batches."""
 
 Progress = Callable[[int], object]
 """Called with the number of answers just given."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """distances: tokens between fact and question; rounded up to whole chunks. live: facts a memory holds at once, of
-    which `asked` are asked for. lead: chunks of its own each item writes behind its facts. batch: items side by side.
-    """
-
-    distances: tuple[int, ...]
-    methods: tuple[str, ...] = ("mplus", "memoryllm", "random-retriever", "question-only")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    live: int = 1
-    asked: int = 10
-    lead: int = 4
-    batch: int = 32
-    max_new_tokens: int = 16
-
-    def settings(self) -> Row:
-        """What decides the answers, for the journal."""
-        mine = {
-            name: value for name, value in asdict(self).items() if name in ("asked", "lead", "batch", "max_new_tokens")
-        }
-        return mine | {"longest": max(self.distances)}
-
-
-@dataclass(frozen=True)
-class Item:
-    """A memory's beginning: its facts, written one after the other, and which of them are asked for."""
-
-    number: int
-    facts: tuple[Fact, ...]
-    asked: tuple[int, ...]
-
-
-def make_items(facts: Sequence[Fact], plan: Plan, seed: int) -> list[Item]:
-    """One item a fact; with several live facts, memories of `live` neighbours in a shuffled list, `asked` of each."""
-    if plan.live == 1:
-        return [Item(number, (fact,), (0,)) for number, fact in enumerate(facts)]
-    if plan.live > len(facts):
-        raise ValueError(f"{plan.live} live facts are wanted, but there are {len(facts)}; give more facts.")
-    rng, asked = random.Random(seed), min(plan.asked, plan.live)
-    order = rng.sample(range(len(facts)), len(facts))
-    groups = [order[start : start + plan.live] for start in range(0, len(order) - plan.live + 1, plan.live)]
-    return [
-        Item(number, tuple(facts[index] for index in group), tuple(sorted(rng.sample(range(plan.live), asked))))
-        for number, group in enumerate(groups)
-    ]
 
 
 class Retention:
@@ -92,25 +46,30 @@ class Retention:
         self.model, self.tokenizer, self.plan, self.seed = model, tokenizer, plan, seed
         self.size = model.config.chunk_size if isinstance(model, MPlusForCausalLM) else 512
         self.steps = {distance: -(-distance // self.size) for distance in plan.distances}
-        phase = random.Random(seed).randrange(self.size)
-        count = max(1, (len(stream) - phase) // self.size)
+        count = max(1, len(stream) // self.size)
         longest = max(self.steps.values())
-        count = min(count, longest + plan.lead + 4096) if longest else count  # no need to write a whole library
-        self.chunks = torch.tensor((stream * (1 + self.size // len(stream)))[phase : phase + count * self.size])
+        count = min(count, longest + 1024) if longest else count  # no need to write a whole library
+        self.chunks = torch.tensor((stream * (1 + self.size // len(stream)))[: count * self.size])
         self.chunks = self.chunks.view(-1, self.size)
         self.gap = 0.0
         self.storage, self.ended = Storage(), answer_ends(tokenizer, model)
         self._chunks: dict[str, list[list[int]]] = {}
 
-    def prepare(self, items: Sequence[Item], on_step: Callable[[int, int], None] | None = None) -> None:
-        """Write the circle of text, unless every block will be the items' own."""
+    def prepare(
+        self, items: Sequence[Item], on_step: Callable[[int, int], None] | None = None, other: "Retention | None" = None
+    ) -> None:
+        """Write the circle of text, unless every block will be the items' own, or `other` has written it."""
         config, longest = self.model.config, max(self.steps.values())
         self.longest = longest
-        joins = longest > self.plan.lead
-        own = self.batch_size * (max(map(self._opening_length, items)) + min(self.plan.lead, longest))
-        self.bank = Bank(self.model, config.num_blocks + own + (len(self.chunks) + LANES if joins else 0))
-        self.initial = self.bank.add_initial()
-        self.circle = write_circle(self.model, self.chunks, self.bank, on_step=on_step) if joins else None
+        own = self.batch_size * (max(map(self._opening_length, items)) + 2 * min(self.plan.lead, longest))
+        if other is None:
+            joins = longest > self.plan.lead
+            self.bank = Bank(self.model, config.num_blocks + own + (len(self.chunks) + LANES if joins else 0))
+            self.initial = self.bank.add_initial()
+            self.circle = write_circle(self.model, self.chunks, self.bank, on_step=on_step) if joins else None
+        else:
+            self.bank, self.initial, self.circle, self.storage = other.bank, other.initial, other.circle, other.storage
+            self.bank.enlarge(self.bank.size + own)
         facts = [fact for item in items for fact in item.facts]
         self.ranks = PassageRanks(self.tokenizer, self.chunks, facts) if "mplus" in self.plan.methods else None
 
@@ -145,8 +104,11 @@ class Retention:
     def answer(self, batch: Sequence[Item], journal: Journal, progress: Progress) -> None:
         """Ask one batch at every distance by every method, unless the journal has all of it."""
         base = self.bank.size
-        replay, opening, alone = None, self._opening_length(batch[0]), None
+        replay, opening, alone = None, self._opening_length(batch[0]), {}
+        growing = self.plan.position == "begin"  # one memory that grows from distance to distance
         for distance, step in self.steps.items():
+            replay = replay if growing else None
+            self.bank.size = self.bank.size if growing else base
             for method in self.plan.methods:
                 keys = [
                     (self.seed, self.plan.live, f"{item.number}.{which}", method, distance)
@@ -156,30 +118,46 @@ class Retention:
                 if all(key in journal for key in keys):
                     progress(len(keys))
                     continue
-                replay = replay or self._replay(batch)
-                if method == "question-only":  # the same at every distance
-                    alone = alone or list(self._ask(replay, batch, method, distance, opening, step))
-                    journal.add(row | {"distance": distance} for row in alone)
+                replay = replay or self._replay(batch, self.longest if growing else step)
+                if method in TIMELESS:
+                    if method not in alone:
+                        alone[method] = list(self._ask(replay, batch, method, distance, opening, step))
+                    journal.add(row | {"distance": distance} for row in alone[method])
                 else:
                     journal.add(self._ask(replay, batch, method, distance, opening, step))
                 progress(len(keys))
         self.bank.size = base
 
-    def _replay(self, batch: Sequence[Item]) -> Replay:
+    def _replay(self, batch: Sequence[Item], total: int) -> Replay:
+        """Memories of a batch that read their facts and `total` chunks of text, in their places."""
         self.offsets = [self.offset(item) for item in batch]
-        lead = min(self.plan.lead, self.longest)
-        follow = (torch.tensor(self.offsets)[:, None] + torch.arange(self.longest)) % len(self.chunks)
-        openings = [
-            [chunk for fact in item.facts for chunk in self._fact_chunks(fact)] + self.chunks[rows[:lead]].tolist()
-            for item, rows in zip(batch, follow, strict=True)
-        ]
-        own, _ = write_openings(self.model, openings, self.bank)
-        numbers = [self.initial.expand(len(batch), -1), own]
-        if self.circle is not None:
-            numbers.append(self.circle[follow[:, lead:]])
-            self._measure_gap(own[:, -1], self.circle[follow[:, lead - 1]])
+        self.before = [num_before(item, total, self.plan, self.seed) for item in batch]
+        lead, around = self.plan.lead, dict[tuple[int, int], list[int]]()
+        for place, before in enumerate(self.before):
+            around.setdefault((min(before, lead), min(total - before, lead)), []).append(place)
+        numbers: list[Tensor] = [self.initial] * len(batch)
+        for (pre, post), places in around.items():
+            own, _ = write_openings(self.model, [self._opening(batch[p], p, pre, post) for p in places], self.bank)
+            for place, mine in zip(places, own, strict=True):
+                before, joined = self.before[place], self.before[place] + post
+                first = mine[:pre] if before == pre else self._shared(place, 0, before)
+                numbers[place] = torch.cat([self.initial, first, mine[pre:], self._shared(place, joined, total)])
+                if joined < total:
+                    self._measure_gap(mine[-1], self._shared(place, joined - 1, joined))
         generator = torch.Generator().manual_seed(self._random(batch[0], "drops").randrange(2**62))
-        return Replay(self.model, self.bank, torch.cat(numbers, dim=1), generator)
+        return Replay(self.model, self.bank, torch.stack(numbers), generator)
+
+    def _opening(self, item: Item, place: int, pre: int, post: int) -> list[list[int]]:
+        """The item's facts with so many chunks of its text before and after them."""
+        middle = self.offsets[place] + self.before[place]
+        text = self.chunks[torch.arange(middle - pre, middle + post) % len(self.chunks)].tolist()
+        return text[:pre] + [chunk for fact in item.facts for chunk in self._fact_chunks(fact)] + text[pre:]
+
+    def _shared(self, place: int, first: int, last: int) -> Tensor:
+        """Blocks of the chunks first … last of the text that this memory reads."""
+        if first >= last or self.circle is None:
+            return torch.zeros(0, dtype=torch.int64)
+        return self.circle[(self.offsets[place] + torch.arange(first, last)) % len(self.chunks)]
 
     def offset(self, item: Item) -> int:
         """The chunk of text that follows this item's facts."""
@@ -189,16 +167,16 @@ class Retention:
         return random.Random(f"{what} {self.seed} {self.plan.live} {item.number}")
 
     def _measure_gap(self, own: Tensor, shared: Tensor) -> None:
-        first, second = self.bank.tokens[:, own].float(), self.bank.tokens[:, shared].float()
+        first, second = self.bank.tokens[:, own].float(), self.bank.tokens[:, shared].float().squeeze(1)
         self.gap = max(self.gap, float((first - second).norm() / second.norm()))
 
     def _ask(self, replay: Replay, batch: Sequence[Item], method: str, distance: int, opening: int, step: int):
         asked = [(place, item, which) for place, item in enumerate(batch) for which in item.asked]
         for start in range(0, len(asked), self.plan.batch):
             part = asked[start : start + self.plan.batch]
-            writes = 0 if method == "question-only" else opening + step
+            writes = 0 if method in TIMELESS else opening + step
             reading = READINGS.get(method, Reading(retrieve=False))
-            ids, mask = pad([self._prompt(item.facts[which]) for _, item, which in part], self.tokenizer)
+            ids, mask = pad([self._prompt(item.facts[which], method) for _, item, which in part], self.tokenizer)
             cache = ReplayCache(
                 replay, [place for place, _, _ in part], writes, mask, reading, self.seed,
                 self.storage, self.plan.max_new_tokens,
@@ -213,15 +191,18 @@ class Retention:
                     "answer": fact.answer, **self._recall(cache, index, place, item, which, step),
                 }  # fmt: skip
 
-    def _prompt(self, fact: Fact) -> list[int]:
-        return encode_question(fact.question, self.tokenizer, self.model.config)
+    def _prompt(self, fact: Fact, method: str) -> list[int]:
+        """The question; for the oracle, the ceiling, behind the fact as plain text."""
+        asked = encode_question(fact.question, self.tokenizer, self.model.config)
+        told = f"{fact.fact}\n" if method == "oracle" else ""
+        return list(self.tokenizer(told, add_special_tokens=False)["input_ids"]) + asked
 
     def _recall(self, cache: ReplayCache, index: int, place: int, item: Item, which: int, step: int) -> Row:
         """Per layer, the share of the fact's tokens in Θ that were retrieved (None: none is there); M+ alone."""
         if not cache.found[0] or cache.reading != Reading():
             return {}
         config, replay = self.model.config, cache.replay
-        before = sum(len(self._fact_chunks(fact)) for fact in item.facts[:which])
+        before = self.before[place] + sum(len(self._fact_chunks(fact)) for fact in item.facts[:which])
         first = config.pool_size + before * config.block_size
         last = first + len(self._fact_chunks(item.facts[which])) * config.block_size
         recall: list[float | None] = []
@@ -237,27 +218,3 @@ class Retention:
             passages = config.num_retrieved // config.block_size
             row["bm25"] = self.ranks.found(item.facts, which, self.offsets[place], step, passages)
         return row
-
-
-def pad(prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
-    """Left-padded ids and mask (B, n)."""
-    width = max(map(len, prompts))
-    filler = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
-    ids = torch.tensor([[filler] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return ids, mask
-
-
-def answer_ends(tokenizer: PreTrainedTokenizerBase, model: Any) -> Callable[[list[int]], bool]:
-    """Whether an answer's tokens are all that counts of it: they end the text, or its first line (`first_line`)."""
-    ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
-    lines = {token for token, text in enumerate(tokenizer.batch_decode([[id] for id in range(len(tokenizer))]))
-             if len(f"{text}x".splitlines()) > 1}  # fmt: skip
-
-    def ended(tokens: list[int]) -> bool:
-        if tokens[-1] in ends:
-            return True
-        return tokens[-1] in lines and bool(str(tokenizer.decode(tokens, skip_special_tokens=True)).strip())
-
-    return ended

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from ..reader import Reader
+from .items import Item, Plan, num_before
 from .metrics import exact_hit, first_line
 from .records import Journal
-from .retention import Item, Plan, Progress
+from .retention import Progress
 
 
 def answer_singly(
@@ -40,17 +41,25 @@ def answer_singly(
         if all(key in journal for key in keys):
             progress(len(keys))
             continue
-        reader = make(seed * 1_000_003 + item.number)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The text has")  # short facts are repeated, as in a replay
-            for fact in item.facts:
-                reader.ingest(fact.fact)
-        read, rows = 0, []
+        reader, read, rows = None, 0, []
+
+        def text(first: int, last: int, start: int = offset) -> str:
+            ids = [token for place in range(first, last) for token in chunks[(start + place) % len(chunks)]]
+            return str(tokenizer.decode(ids))
+
         for distance in sorted(plan.distances):
             step = -(-distance // len(chunks[0]))
+            if reader is None or plan.position != "begin":
+                reader = make(seed * 1_000_003 + item.number)
+                read = num_before(item, step, plan, seed)
+                if read:
+                    reader.ingest(text(0, read))
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message="The text has")  # short facts are repeated
+                    for fact in item.facts:
+                        reader.ingest(fact.fact)
             if step > read:
-                following = [token for place in range(read, step) for token in chunks[(offset + place) % len(chunks)]]
-                reader.ingest(str(tokenizer.decode(following)))
+                reader.ingest(text(read, step))
                 read = step
             for which in item.asked:
                 fact = item.facts[which]

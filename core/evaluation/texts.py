@@ -86,6 +86,22 @@ def load_facts(source: str, num: int | None) -> tuple[list[Fact], list[str]]:
     return facts[:num], found.problems
 
 
+def pack(facts: Sequence[Fact], tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> list[Fact]:
+    """Passages of neighbouring facts, of at most `num_tokens` tokens (one fact at least), each asked for one of them.
+
+    Which one is asked for goes round, so that all places in a passage are asked about.
+    """
+    sizes = [len(tokenizer(f"{fact.fact} ", add_special_tokens=False)["input_ids"]) for fact in facts]
+    groups: list[list[int]] = []
+    for index, size in enumerate(sizes):
+        if not groups or sum(sizes[other] for other in groups[-1]) + size > num_tokens:
+            groups.append([])
+        groups[-1].append(index)
+    asked = [facts[group[number % len(group)]] for number, group in enumerate(groups)]
+    texts = [" ".join(facts[index].fact for index in group) for group in groups]
+    return [Fact(text, fact.question, fact.answer) for text, fact in zip(texts, asked, strict=True)]
+
+
 def load_stream(source: str, tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> list[int]:
     """Token ids of distractors: a .txt file, all .txt files of a folder, or generated facts, at least `num_tokens`.
 
