@@ -1,9 +1,11 @@
-# make app      open the lab in a browser
-# make test     run every test
-# make lint     ruff and pyright
-# make browser  see to it that Chromium is there, for the tests that open the page
+# make app        open the lab in a browser
+# make notebooks  open the teaching notebooks in JupyterLab
+# make html       execute them and write them as pages into runs/book, to read without Jupyter
+# make test       run the quick tests; ARGS="-m notebooks" and ARGS="-m browser" run the others
+# make lint       ruff and pyright
+# make browser    see to it that Chromium is there, for the tests that open the page
 #
-# The first three run `make install` first: it creates .venv and installs what is missing; later runs start at once.
+# All but the last run `make install` first: it creates .venv and installs what is missing; later runs start at once.
 # ARGS="-k memory" hands arguments on; PYTHON=python3.12 names another Python than `python3` (3.11 or newer).
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install app test lint browser
+.PHONY: help install app notebooks html test lint browser
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' Makefile
@@ -30,6 +32,12 @@ $(INSTALLED): pyproject.toml
 
 app: install
 	$(VENV_PYTHON) app.py $(ARGS)
+
+notebooks: install
+	$(VENV_PYTHON) -m jupyterlab notebooks --config=lab/jupyter/jupyter_lab_config.py $(ARGS)
+
+html: install
+	$(VENV_PYTHON) -m lab.book runs/book $(ARGS)
 
 test: install
 	$(VENV_PYTHON) -m pytest $(ARGS)
