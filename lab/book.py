@@ -31,7 +31,12 @@ SCRIPT = """
 const library = window.moduleName?.version ? window.moduleName : window.Plotly;
 for (const place of document.querySelectorAll('.figure')) {
   const {data, layout, config} = JSON.parse(place.querySelector('script').textContent);
-  library.newPlot(place, data, layout, {...config, displayModeBar: innerWidth < 600 ? false : 'hover'});
+  if (innerWidth < 600) {
+    layout.legend = {orientation: 'h', yref: 'container', y: 0, yanchor: 'bottom'};
+    layout.height += 110;
+    layout.margin = {...layout.margin, b: 150};
+  }
+  library.newPlot(place, data, layout, {...config, displayModeBar: false});
 }
 """
 

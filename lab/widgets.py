@@ -108,7 +108,8 @@ def explore(draw: Callable[..., Any], **controls: Any) -> Explorer:
     """
     made = {}
     for name, short in controls.items():
-        widget = short if isinstance(short, ipywidgets.Widget) else ipywidgets.interactive.widget_from_abbrev(short)
+        own = isinstance(short, ipywidgets.Widget)
+        widget: Any = short if own else ipywidgets.interactive.widget_from_abbrev(short)
         if widget is None:
             raise ValueError(f"{name}={short!r} is no control; give a widget, (from, to, step), a list or True.")
         widget.description = widget.description or name.replace("_", " ")
@@ -126,8 +127,10 @@ def exercise(name: str) -> Iterator[None]:
         yield
     except AssertionError as problem:
         _judge(f"{name}: not yet. {problem}".strip(), "#D55E00")
-    except Exception as problem:  # a solution that breaks, or the dots that stand where one belongs
-        _judge(f"{name}: not yet. {type(problem).__name__}: {problem}", "#D55E00")
+    except Exception as problem:
+        dots = "ellipsis" in str(problem)
+        words = "Your answer belongs where the dots are." if dots else f"{type(problem).__name__}: {problem}"
+        _judge(f"{name}: not yet. {words}", "#D55E00")
     else:
         _judge(f"{name}: right.", "#009E73")
 

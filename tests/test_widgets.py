@@ -73,7 +73,8 @@ def test_a_live_figure_is_drawn_again_in_place():
     ("body", "verdict"),
     [
         (lambda: None, "Exercise 1: right."),
-        (lambda: 1 + ..., "TypeError"),
+        (lambda: 1 + ..., "not yet. Your answer belongs where the dots are."),
+        (lambda: 1 / 0, "not yet. ZeroDivisionError"),
         (lambda: exec("assert 0, 'too <small>'"), "not yet. too <small>"),
     ],
 )
