@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the journal")
     common.add_argument("--device", help="for instance cuda; the default is the CPU")
     common.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    common.set_defaults(shelf=None)
     common.add_argument("--threads", type=int, help="CPU threads; the default is torch's")
 
     def add(name: str, run: Any, help: str, methods: str, load: Any = None, data: str | None = None):
@@ -55,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--data", metavar="TEXT", required=True, help="a .txt file that the model was not trained on")
     task.add_argument("--quick", action="store_true", help="the same runs on few facts and short distances: minutes")
     task.add_argument("--only", metavar="RUNS", help=f"a list, of {', '.join(run.name for run in RUNS)}")
+    task.add_argument("--num-facts", type=int, help="fewer facts than 500 in the two long runs")
+    task.add_argument("--seeds", help="fewer seeds than 0,1,2 in the two long runs")
     task.add_argument("--words", metavar="FILE", help="facts in a person's own words; the project's by default")
     task.add_argument(
         "--ladder", metavar="MODELS", help="models whose loss by position is compared, the model by default"

@@ -25,16 +25,16 @@ Say = Callable[[str], None]
 """Takes a sentence for the person at the terminal."""
 
 
-def load_any(name: str, args: argparse.Namespace, **settings: Any) -> tuple[Any, Any]:
+def load_any(name: str, device: str | None = None, dtype: str = "float32", **settings: Any) -> tuple[Any, Any]:
     """Model and tokenizer: M+ and MemoryLLM checkpoints as such, any other causal model as the plain model it is."""
-    folder, dtype = find(name), getattr(torch, args.dtype)
+    folder, kind = find(name), getattr(torch, dtype)
     theirs = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if theirs.get("model_type") == "mplus" or is_official(theirs):
-        model: Any = load_model(folder, args.device, dtype, **settings)
+        model: Any = load_model(folder, device, kind, **settings)
         prepare_for_answers(model)
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-        model.to(torch.device(args.device or "cpu")).eval()
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
+        model.to(torch.device(device or "cpu")).eval()
     return model, AutoTokenizer.from_pretrained(folder)
 
 
@@ -63,7 +63,7 @@ def report_problems(problems: Sequence[str], say: Say) -> None:
 
 def retention(args: argparse.Namespace, say: Say) -> str:
     settings = {} if args.max_long_term is None else {"max_long_term": args.max_long_term}
-    model, tokenizer = load_any(args.model, args, **settings)
+    model, tokenizer = load_any(args.model, args.device, args.dtype, **settings)
     plan = Plan(
         distances=tuple(sorted(numbers(args.distances))),
         methods=tuple(names(args.methods, curves.CURVE_METHODS, "method")),
@@ -78,7 +78,7 @@ def retention(args: argparse.Namespace, say: Say) -> str:
         "model": args.model, "facts": args.facts, "num_facts": len(facts), "distractors": args.distractors, **settings,
     }  # fmt: skip
     content = curves.run_retention(
-        model, tokenizer, facts, stream, plan, numbers(args.live), journal_path(args), told, say
+        model, tokenizer, facts, stream, plan, numbers(args.live), journal_path(args), told, say, args.shelf
     )
     lines = [line | {"method": curves.curve_name(line)} for line in content["rows"]]
     if args.plot:
@@ -91,9 +91,9 @@ def compression(args: argparse.Namespace, say: Say) -> str:
     stream, lines, told = None, [], {}
     ratios, out = sorted(numbers(args.ratios)), journal_path(args)
     for ratio in ratios:
-        model, tokenizer = load_any(args.model, args)
+        model, tokenizer = load_any(args.model, args.device, args.dtype)
         size = model.config.block_size
-        model, tokenizer = load_any(args.model, args, chunk_size=ratio * size)
+        model, tokenizer = load_any(args.model, args.device, args.dtype, chunk_size=ratio * size)
         facts, problems = load_facts(args.facts, args.num_facts)
         passages = pack(facts, tokenizer, max(ratios) * size)
         plan = Plan(
@@ -114,23 +114,25 @@ def compression(args: argparse.Namespace, say: Say) -> str:
 def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], argparse.Namespace]) -> str:
     own_words = Path(__file__).parents[2] / "tests" / "data" / "own_words.jsonl"
     fill = {"text": args.data, "words": args.words or str(own_words), "ladder": args.ladder or args.model}
-    model, _ = load_any(args.model, args)
+    less = {"num-facts": args.num_facts, "seeds": args.seeds}
+    model, _ = load_any(args.model, args.device, args.dtype)
     if not curves.can_replay(model):
         raise ValueError(f"{args.model} cannot be measured so far out: the gates need an M+ under the paper's rules.")
-    allowed = [run.name for run in gate_runs.RUNS]
+    allowed, shelf = [run.name for run in gate_runs.RUNS], {}
 
     def start(line: list[str]) -> None:
         inner = parse([*line, *([] if args.resume else ["--no-resume"])])
-        inner.arguments = line
+        inner.arguments, inner.shelf = line, shelf
         say(inner.run(inner, say))
 
     wanted = names(args.only or ",".join(allowed), allowed, "run")
+    fill |= {"less": " ".join(f"--{name} {value}" for name, value in less.items() if value)}
     return gate_runs.run_gates(wanted, args.quick, args.model, Path(args.out), fill, start, say)
 
 
 def benchmark(args: argparse.Namespace, say: Say) -> str:
     """Any task that comes down to examples: texts, questions, scores."""
-    model, tokenizer = load_any(args.model, args)
+    model, tokenizer = load_any(args.model, args.device, args.dtype)
     window = model.config.prompt_window if isinstance(model, MPlusForCausalLM) else 2048
     loaded, problems = args.load(args, tokenizer, window)
     report_problems(problems, say)
@@ -206,7 +208,7 @@ def run_loss(args: argparse.Namespace, say: Say) -> str:
     told = {key: getattr(args, key) for key in vars(args) if key not in (*NOT_SETTINGS, "model", "positions")}
     journal = Journal(journal_path(args), told, loss.KEYS)
     for name in models:
-        model, tokenizer = load_any(name, args)
+        model, tokenizer = load_any(name, args.device, args.dtype)
         if not curves.can_replay(model):
             raise ValueError(f"{name} cannot be measured by position: it needs an M+ under the paper's rules.")
         stream = load_stream(args.data, tokenizer, max(positions) + args.passage)
@@ -221,7 +223,7 @@ def run_loss(args: argparse.Namespace, say: Say) -> str:
 
 
 def run_cost(args: argparse.Namespace, say: Say) -> str:
-    model, tokenizer = load_any(args.model, args)
+    model, tokenizer = load_any(args.model, args.device, args.dtype)
     methods, lengths = names(args.methods, METHODS, "method"), numbers(args.lengths)
     stream = load_stream(args.data, tokenizer, max(lengths))
     told = {key: getattr(args, key) for key in vars(args) if key not in (*NOT_SETTINGS, "lengths")}
@@ -235,5 +237,5 @@ def run_cost(args: argparse.Namespace, say: Say) -> str:
     return finish(args, {**told, "rows": rows}, cost.table(rows))
 
 
-NOT_SETTINGS = ("run", "load", "task", "json", "out", "plot", "resume", "threads", "methods", "arguments")
+NOT_SETTINGS = ("run", "load", "task", "json", "out", "plot", "resume", "threads", "methods", "arguments", "shelf")
 """Arguments that do not decide what an answer is."""

@@ -39,8 +39,11 @@ def run_retention(
     journal_path: Path,
     settings: Row,
     say: Callable[[str], None],
+    shelf: dict[str, Retention] | None = None,
 ) -> Row:
     """Answer everything the journal does not have; returns the summary, `{"rows": [...], ...}`.
+
+    shelf: a place for what was written, so that the next run of the same model on the same text finds it there.
 
     Raises ValueError for a method that needs a replay on a model that has none, and for a plan that cannot be.
     """
@@ -52,7 +55,7 @@ def run_retention(
     lost = [method for method in slow if method not in METHODS]
     if lost:
         raise ValueError(f"{', '.join(lost)} needs memories under the paper's rules; leave it out for this checkpoint.")
-    gap, written = 0.0, None
+    gap, shelf = 0.0, {} if shelf is None else shelf
     items = {(seed, count): make_items(facts, replace(plan, live=count), seed) for seed in plan.seeds for count in live}
     asked = sum(len(item.asked) for group in items.values() for item in group)
     with tqdm(total=asked * len(plan.distances) * len(plan.methods), unit="answer", mininterval=1.0) as bar:
@@ -68,8 +71,8 @@ def run_retention(
                     if done % 16 == 1:
                         bar.set_postfix_str(f"writing distractors {done}/{of}")
 
-                run.prepare(group, show, written)
-                written = run
+                run.prepare(group, show, shelf.get("written"))
+                shelf["written"] = run
                 bar.set_postfix_str("")
                 for batch in run.batches(group):
                     run.answer(batch, journal, bar.update)

@@ -79,6 +79,8 @@ RUNS = (
 def arguments(run: Run, quick: bool, model: str, out: Path, fill: dict[str, str]) -> list[str]:
     """The command line of a run, without its program."""
     line = f"{run.task} {run.common} {run.quick if quick else run.full}"
+    if run.name in ("prose", "generated"):  # the two long ones; the table of gates says how many items there were
+        line += f" {fill['less']}"
     parts = [part.format(**fill) for part in line.split()]
     named = [] if "--model" in parts else ["--model", model]
     picture = [] if run.name in ("words", "ten-million") else ["--plot", str(out / f"{run.name}.png")]

@@ -42,11 +42,13 @@ def distances(content: Row) -> list[int]:
     return sorted({row["distance"] for row in content["rows"]})
 
 
-def at_the_end(name: str, least: float) -> Callable[[Row], Iterator]:
+def at_the_end(name: str, least: float | None) -> Callable[[Row], Iterator]:
     def judge(content: Row) -> Iterator:
         far = distances(content)[-1]
         if row := value(content, "mplus", far):
-            yield f"M+ after {far:,} tokens of {name}", f"≥ {100 * least:.0f} %", shown(row), row["accuracy"] >= least
+            wanted = "" if least is None else f"≥ {100 * least:.0f} %"
+            met = None if least is None else row["accuracy"] >= least
+            yield f"M+ after {far:,} tokens of {name}", wanted, shown(row), met
 
     return judge
 
@@ -83,7 +85,7 @@ def retrieval(content: Row) -> Iterator:
         if line.get("bm25") is not None:
             mean = sum(line["recall"]) / len(line["recall"])
             told = f"{100 * mean:.0f} % against {100 * line['bm25']:.0f} %"
-            yield f"mean recall against BM25's on the texts after {far} tokens", "above", told, mean > line["bm25"]
+            yield f"mean recall against BM25's on the texts after {far} tokens", "not below", told, mean >= line["bm25"]
 
 
 def uses(content: Row) -> Iterator:
@@ -130,7 +132,7 @@ GATES = (
     Gate("1, 2", "prose", retention("prose")),
     Gate("1, 2", "generated", retention("generated facts")),
     Gate("3", "million", at_the_end("prose", 0.85)),
-    Gate("3", "ten-million", at_the_end("prose, reported", 0.0)),
+    Gate("3", "ten-million", at_the_end("prose", None)),
     Gate("4", "prose", retrieval),
     Gate("5", "uses", uses),
     Gate("6", "words", words),

@@ -48,7 +48,7 @@ class Retention:
         self.steps = {distance: -(-distance // self.size) for distance in plan.distances}
         count = max(1, len(stream) // self.size)
         longest = max(self.steps.values())
-        count = min(count, longest + 1024) if longest else count  # no need to write a whole library
+        count = min(count, max(longest + 1024, 4096)) if longest else count  # no need to write a whole library
         self.chunks = torch.tensor((stream * (1 + self.size // len(stream)))[: count * self.size])
         self.chunks = self.chunks.view(-1, self.size)
         self.gap = 0.0
@@ -58,11 +58,11 @@ class Retention:
     def prepare(
         self, items: Sequence[Item], on_step: Callable[[int, int], None] | None = None, other: "Retention | None" = None
     ) -> None:
-        """Write the circle of text, unless every block will be the items' own, or `other` has written it."""
+        """Write the circle of text, unless every block will be the items' own, or `other` has written the same."""
         config, longest = self.model.config, max(self.steps.values())
         self.longest = longest
         own = self.batch_size * (max(map(self._opening_length, items)) + 2 * min(self.plan.lead, longest))
-        if other is None:
+        if other is None or other.circle is None or not torch.equal(other.chunks, self.chunks):
             joins = longest > self.plan.lead
             self.bank = Bank(self.model, config.num_blocks + own + (len(self.chunks) + LANES if joins else 0))
             self.initial = self.bank.add_initial()
