@@ -62,6 +62,7 @@ class Session:
         self.compared: list[dict] = []  # the rows of the last comparison
         self.preset = ""  # the measurement that is looked at
         self.held: deque[tuple[float, dict[str, int]]] = deque(maxlen=KEPT_SAMPLES)  # (when, bytes by part)
+        self._halts = 0
         self.start(loaded)
 
     def start(self, loaded: Loaded) -> None:
@@ -75,6 +76,16 @@ class Session:
     def _reader(self) -> MPlusReader:
         memory = new_memory(self.loaded.model, "smaller", undo_levels=8)
         return MPlusReader(self.loaded.model, self.loaded.tokenizer, memory)
+
+    # ── stopping ──
+    def halt(self) -> None:
+        """Stop whatever this person has running; see `halted`."""
+        self._halts += 1
+
+    def halted(self) -> Stop:
+        """A function that says whether `halt` has been called since."""
+        begun = self._halts
+        return lambda: self._halts != begun
 
     # ── looking ──
     @property

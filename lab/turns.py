@@ -63,9 +63,11 @@ class Turns:
                 self.condition.notify_all()
 
 
-def follow(work: Callable[[Callable[[Any], None], Callable[[], bool]], None]) -> Iterator[Any]:
-    """Run work(emit, stop) in a thread and yield what it emits, at once. Closing the iterator makes stop() true and
-    waits for the end; what work raises is raised here."""
+def follow(
+    work: Callable[[Callable[[Any], None], Callable[[], bool]], None], halted: Callable[[], bool] = lambda: False
+) -> Iterator[Any]:
+    """Run work(emit, stop) in a thread and yield what it emits, at once. Closing the iterator makes stop() true, as
+    halted() does, and waits for the end; what work raises is raised here."""
     items: queue.Queue = queue.Queue()
     stopping = threading.Event()
     done = object()
@@ -73,7 +75,7 @@ def follow(work: Callable[[Callable[[Any], None], Callable[[], bool]], None]) ->
 
     def run() -> None:
         try:
-            work(items.put, stopping.is_set)
+            work(items.put, lambda: stopping.is_set() or halted())
         except BaseException as error:
             failure.append(error)
         items.put(done)

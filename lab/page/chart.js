@@ -83,7 +83,7 @@ async function draw() {
   for (const shape of layout.shapes ?? []) (shape.line ??= {}).color ??= ink;
   const narrow = innerWidth < 600;
   layout.showlegend = false;
-  for (const trace of figure.data) if (trace.type === 'sankey') trace.textfont = {color: ink, shadow: 'none'};
+  for (const trace of figure.data) if (trace.type === 'sankey') trace.textfont = {color: ink, shadow: 'none', size: narrow ? 9 : 12};
   await P.react(plot, figure.data, layout, {displaylogo: false, showSendToCloud: false, responsive: true, displayModeBar: narrow ? false : 'hover',
     modeBarButtonsToRemove: ['lasso2d', 'select2d', 'toImage']});
   plot.dataset.drawn = String(+(plot.dataset.drawn ?? 0) + 1);

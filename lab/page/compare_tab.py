@@ -13,7 +13,7 @@ from ..compare import DISTANCES, retention_job
 from ..session import Session
 from ..turns import follow
 from .chart import chart
-from .shell import MODEL, QUIET, Page, Selection, figure, guarded
+from .shell import MODEL, QUIET, Page, Selection, figure, guarded, stoppable
 
 
 class CompareTab:
@@ -67,11 +67,10 @@ class CompareTab:
     def wire(self) -> None:
         shown = [self.measured, self.numbers]
         self.preset.input(guarded(self.on_choose), self.preset, shown, **QUIET)
-        job = self.run.click(guarded(self.on_run), [self.methods, self.items, self.distances, self.seed],
+        page = self.page
+        self.run.click(guarded(self.on_run), [self.methods, self.items, self.distances, self.seed],
                              [self.retention, self.note], show_progress="hidden", **MODEL)  # fmt: skip
-        self.stop.click(
-            lambda: panels.progress("Stopped; what was measured stays."), None, self.note, cancels=[job], **QUIET
-        )
+        self.stop.click(guarded(page.on_stop), None, None, **QUIET)
 
     def on_run(
         self, methods: list[str], items: float, distances: list[str], seed: float, request: gr.Request
@@ -87,7 +86,11 @@ class CompareTab:
             for step in retention_job(session.loaded, methods, int(items), steps, int(seed or 0), session.turns, stop):
                 emit(step)
 
-        for asked, rows in follow(work):
+        for step in stoppable(follow(work, session.halted())):
+            if step is None:
+                yield gr.skip(), panels.progress("Stopped; what was measured stays.")
+                return
+            asked, rows = step
             if asked % max(1, total // 40) == 0 or asked == total:
                 yield figure(plots.retention(rows)), panels.progress(f"{asked} of {total} questions", asked / total)
         session.did("retention")

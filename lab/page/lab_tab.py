@@ -12,7 +12,7 @@ from ..samples import SAMPLES, unrelated
 from ..session import Session
 from ..turns import follow
 from .chart import chart
-from .shell import MODEL, QUIET, Page, Selection, figure, guarded
+from .shell import MODEL, QUIET, Page, Selection, figure, guarded, stoppable
 
 EVERY = 0.12
 """Seconds between two updates of a progress line."""
@@ -96,11 +96,8 @@ class LabTab:
         )  # fmt: skip
         for event in (write, distract, ask, every):
             page.then_redraw(event)
-        for button, note, events in (
-            (self.stop_write, self.note, [write, distract]),
-            (self.stop_ask, self.ask_note, [ask, every]),
-        ):
-            page.then_redraw(button.click(guarded(self.on_stop), None, note, cancels=events, **QUIET))  # type: ignore[arg-type]
+        for button in (self.stop_write, self.stop_ask):
+            button.click(guarded(page.on_stop), None, None, **QUIET)
 
     # ── choosing ──
     def choose_world(self, name: str):
@@ -122,10 +119,10 @@ class LabTab:
         if not texts:
             raise ValueError("There is nothing to write: paste a text, choose an example or add a file.")
         worlds = {"\n\n".join(sample.texts): sample.texts for sample in SAMPLES}  # an example is several texts
-        yield from (
-            (note, gr.skip(), gr.skip()) for note in self._written(session, list(worlds.get(text, texts)), "write")
-        )
-        yield gr.skip(), "", None
+        texts, before = list(worlds.get(text, texts)), len(session.texts)
+        yield from ((note, gr.skip(), gr.skip()) for note in self._written(session, texts, "write"))
+        if len(session.texts) == before + len(texts):  # else it was stopped, and the text may be wanted
+            yield gr.skip(), "", None
 
     def on_distract(self, amount: float, request: gr.Request) -> Iterator:
         session = self.page.session(request)
@@ -135,6 +132,7 @@ class LabTab:
     def _written(self, session: Session, texts: list[str], what: str) -> Iterator[str]:
         """Progress lines while texts are written one after the other."""
         begin, tokens, warned = time.perf_counter(), 0, ""
+        halted = session.halted()
         for number, text in enumerate(texts, 1):
             which = f"Text {number} of {len(texts)}" if len(texts) > 1 else "Writing"
 
@@ -142,7 +140,11 @@ class LabTab:
                 emit(session.write(text, lambda *place: emit(place), emit, stop))
 
             last = 0.0
-            for item in follow(work):
+            for item in stoppable(follow(work, halted)):
+                if item is None:
+                    whole = f"{len(session.texts)} whole texts"
+                    yield panels.progress(f"Stopped. The memory holds {whole}; nothing is half written.")
+                    return
                 if isinstance(item, int):
                     yield panels.progress(f"Waiting: {item} ahead of you.")
                 elif isinstance(item[0], int):
@@ -164,13 +166,6 @@ class LabTab:
         )
         yield panels.progress(said)
 
-    def on_stop(self, request: gr.Request) -> str:
-        session = self.page.session(request)
-        with session.lock:  # until what was stopped has let go
-            return panels.progress(
-                f"Stopped. The memory holds {len(session.texts)} whole texts; nothing is half written."
-            )
-
     # ── asking ──
     def on_ask(self, question: str, request: gr.Request) -> Iterator:
         session = self.page.session(request)
@@ -186,8 +181,10 @@ class LabTab:
                 )
             )
 
-        for item in follow(work):
-            if isinstance(item, tuple) and item[0] == "wait":
+        for item in stoppable(follow(work, session.halted())):
+            if item is None:
+                yield gr.skip(), panels.progress("Stopped.")
+            elif isinstance(item, tuple) and item[0] == "wait":
                 yield gr.skip(), panels.progress(f"Waiting: {item[1]} ahead of you.")
             elif isinstance(item, tuple):
                 answer += item[1]
@@ -221,12 +218,16 @@ class LabTab:
                 emit(row)
 
         yield panels.progress(f"Writing {len(texts)} texts into {len(ASKED)} methods …", 0.0)
-        for row in follow(work):
+        for row in stoppable(follow(work, session.halted())):
+            if row is None:
+                yield methods_table(rows) + panels.progress("Stopped; what was measured stays.")
+                break
             rows.append(row)
             waiting = panels.progress(f"{len(rows)} of {len(ASKED)} methods", len(rows) / len(ASKED))
             yield methods_table(rows) + (waiting if len(rows) < len(ASKED) else "")
         session.compared = [row for row in rows if "answer" in row]
-        session.did("compare")
+        if len(rows) == len(ASKED):
+            session.did("compare")
 
     # ── drawing ──
     def draw(self, session: Session, chosen: Selection) -> dict:

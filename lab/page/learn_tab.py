@@ -111,7 +111,7 @@ def notebooks(folder: Path = NOTEBOOKS) -> str:
         rows.append((heading, f"notebooks/{path.name}"))
     if not rows:
         return panels.progress("There are no notebooks beside this page.")
-    how = "<p>The same figures with exercises: <code>python -m jupyterlab notebooks</code></p>"
+    how = "<p>The same figures with exercises: <code>make notebooks</code></p>"
     return how + panels.table(["notebook", "file"], rows)
 
 

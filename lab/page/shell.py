@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,14 @@ def guarded(handler: Callable) -> Callable:
     return call
 
 
+def stoppable(items: Iterable[Any]) -> Iterator[Any]:
+    """The same items; None as the last one if the person stopped the work."""
+    try:
+        yield from items
+    except Stopped:
+        yield None
+
+
 @dataclass(frozen=True)
 class Selection:
     """What is selected on the whole page: a text (0: all), a layer and a slot (None: all), a step, an open tab."""
@@ -94,6 +102,10 @@ class Page:
 
     def session(self, request: gr.Request) -> Session:
         return self.registry.get(request.session_hash or "direct")
+
+    def on_stop(self, request: gr.Request) -> None:
+        """Stop what this page has running. By a signal of our own: gradio's `cancels` waits for other handlers."""
+        self.session(request).halt()
 
     # ── the parts above the tabs ──
     def build_top(self) -> None:
@@ -141,7 +153,9 @@ class Page:
         """Redraw the open tab."""
         session = self.session(request)
         chosen = self.select(session, text, layer, slot, step, tab)
-        if chosen.slot is not None and session.texts:  # by a click on a map or by its number: the same step of the guide
+        if (
+            chosen.slot is not None and session.texts
+        ):  # by a click on a map or by its number: the same step of the guide
             session.did("slot")
         drawn = self.drawings[tab](session, chosen)
         return drawn | {self.guide: gr.HTML(guide.strip(session.done), visible=guide.due(session.done) is not None)}
