@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from .checkpoint import export_official, find, load_model, save_model
 from .config import MPlusConfig
+from .decoding import prepare_for_answers
 from .memory import Memory
 from .model import MPlusForCausalLM
 from .reader import Answer, MPlusReader, Reader
@@ -43,14 +44,19 @@ def load(
     *,
     seed: int = 0,
     form: str = "smaller",
+    offload: str = "long",
+    stored: str | None = None,
+    fused: bool | None = None,
     allow_pickle: bool = False,
     **settings: Any,
 ) -> MPlusReader:
     """A reader on any checkpoint: a shipped name, a folder or a hub name; ours, the authors', or a Llama as fresh base.
 
     device None is the CPU, dtype None float32. `seed` fixes the memory's random drops. `form`: see
-    `new_memory`; "hidden" is needed to export a memory. `settings` override fields of
-    `MPlusConfig` (for a fresh base: block_size, num_blocks, …). Raises ValueError that names what is wrong.
+    `new_memory`; "hidden" is needed to export a memory. offload: "none", "long" or "all", what lives on the host
+    (`core.placement`). stored: "int8" or "fp8" for Θ in one byte a number. fused: whether weights are kept once more
+    with the adapters added in (`core.decoding`); None: on a CPU, up to a billion parameters. `settings` override
+    fields of `MPlusConfig` (for a fresh base: block_size, num_blocks, …). Raises ValueError that names what is wrong.
     """
     model = load_model(name_or_path, device, dtype, allow_pickle, **settings)
     folder = find(name_or_path)
@@ -60,4 +66,9 @@ def load(
         raise ValueError(
             f"There is no tokenizer in {folder} ({error}); add the checkpoint's tokenizer files."
         ) from error
-    return MPlusReader(model, tokenizer, new_memory(model, form, seed=seed))
+    if fused is None:
+        fused = model.device.type == "cpu" and model.num_parameters() < 10**9
+    prepare_for_answers(model, fused)
+    memory = new_memory(model, form, seed=seed, offload=offload, stored=stored)
+    model.memory.pool = model.memory.pool.cpu()  # the initial θ is needed for a reset alone
+    return MPlusReader(model, tokenizer, memory)

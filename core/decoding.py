@@ -101,6 +101,7 @@ class Product:
 
     def __init__(self, modules: list[Any]):
         self.modules = modules
+        self.adapted = any(isinstance(module, LoraLinear) for module in modules)
         self.kept: dict[tuple[str, bool], tuple[list[tuple[int, int]], Tensor]] = {}
         self.parts: dict[str, list[Tensor]] = {}
 
@@ -109,6 +110,7 @@ class Product:
 
     def weight(self, adapter: str, packed: bool = False) -> Tensor:
         """The maps side by side, (in, out), or, packed, as oneDNN wants them."""
+        adapter = adapter if self.adapted else ""  # one copy serves both adapters where neither has a part in it
         parts = self.parts.get(adapter) or self._parts(adapter)
         state, known = [(part._version, part.data_ptr()) for part in parts], self.kept.get((adapter, packed))
         if known is None or known[0] != state:

@@ -8,11 +8,12 @@ DEAD = 0
 
 
 class TokenLog:
-    """Rows of one layer, on the CPU, in the order in which they left θ.
+    """Rows of one layer, in the order in which they left θ.
 
-    tokens (m, d) and keys (m, r) in the model's dtype; int64 columns (m,): born (the clock at which the age was 0),
-    block (the write it came from, DEAD once gone) and slot (its place in that block); recall (m,) float64.
-    Rows before `merged` are Θ proper, the rest are pending (released rules; under the paper's rules all are merged).
+    tokens (m, d) and keys (m, r) in the model's dtype, on `device`; on the CPU int64 columns (m,): born (the clock at
+    which the age was 0), block (the write it came from, DEAD once gone) and slot (its place in that block), and recall
+    (m,) float64. Rows before `merged` are Θ proper, the rest are pending (released rules; under the paper's rules all
+    are merged).
 
     tokens, keys, born and slot are only ever appended to, so that forks can share one buffer; block and recall, which
     change in place, are small and copied by each fork when it needs to.
@@ -23,9 +24,15 @@ class TokenLog:
     APPENDED = ("tokens", "keys", "born", "slot")
     CHANGED = ("block", "recall")
 
-    def __init__(self, tokens: Tensor, keys: Tensor, born: Tensor, block: Tensor, slot: Tensor, recall: Tensor):
+    def __init__(
+        self, tokens: Tensor, keys: Tensor, born: Tensor, block: Tensor, slot: Tensor, recall: Tensor,
+        device: torch.device | str = "cpu",
+    ):  # fmt: skip
         columns = {"tokens": tokens, "keys": keys, "born": born, "block": block, "slot": slot, "recall": recall}
-        self._columns = {name: column.detach().cpu() for name, column in columns.items()}
+        self._columns = {
+            name: column.detach().to(device if name in ("tokens", "keys") else "cpu")
+            for name, column in columns.items()
+        }
         self.length = self.merged = len(tokens)
         self._tip = [self.length]  # shared by forks: rows in use in the shared buffers
         self.num_dead = int((self.block == DEAD).sum())
@@ -33,9 +40,10 @@ class TokenLog:
         self._queue: tuple[Tensor, int, int] | None = None  # rows to evict next; see `_oldest`
 
     @classmethod
-    def empty(cls, d: int, r: int, dtype: torch.dtype) -> "TokenLog":
+    def empty(cls, d: int, r: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> "TokenLog":
         whole = torch.zeros(0, dtype=torch.int64)
-        return cls(torch.zeros(0, d, dtype=dtype), torch.zeros(0, r, dtype=dtype), whole, whole, whole, whole.double())
+        tokens, keys = torch.zeros(0, d, dtype=dtype), torch.zeros(0, r, dtype=dtype)
+        return cls(tokens, keys, whole, whole, whole, whole.double(), device)
 
     def __len__(self) -> int:
         """Rows that are alive, pending ones included."""
@@ -62,8 +70,19 @@ class TokenLog:
             }
             self._tip, self._own_block = [self.length], True
         for name, new in rows.items():
-            self._columns[name][self.length : end] = new.detach().to("cpu", self._columns[name].dtype)
+            self._columns[name][self.length : end] = new.detach().to(self._columns[name])
         self.length = self._tip[0] = end
+
+    def take(self, rows: Tensor) -> Tensor:
+        """The tokens of some rows (R,), as (R, d)."""
+        return self.tokens[rows]
+
+    def adopt(self, log: "TokenLog") -> "TokenLog":
+        """The rows of another log, kept as and where this one keeps its own."""
+        columns = (getattr(log, name) for name in ("tokens", "keys", "born", "block", "slot", "recall"))
+        twin = TokenLog(*columns, device=self._columns["keys"].device)
+        twin.merged = log.merged
+        return twin
 
     def set(self, **columns: Tensor) -> None:
         """Replace `block` or `recall` (m,), leaving forks as they were."""
@@ -116,7 +135,7 @@ class TokenLog:
         """Drop dead rows from the buffers (into new ones: forks keep theirs)."""
         live = self.live
         merged = int(live[: self.merged].sum())
-        self._columns = {name: column[: self.length][live] for name, column in self._columns.items()}
+        self._columns = {name: column[: self.length][live.to(column.device)] for name, column in self._columns.items()}
         self.length, self.merged, self.num_dead = len(self._columns["tokens"]), merged, 0
         self._tip, self._own_block, self._queue = [self.length], True, None
 
@@ -130,7 +149,8 @@ class TokenLog:
 
     def with_tokens(self, tokens: Tensor) -> "TokenLog":
         """A log of the same rows that stores these tokens (m, w) instead."""
-        twin = TokenLog(tokens, *(getattr(self, name) for name in ("keys", "born", "block", "slot", "recall")))
+        device = self._columns["keys"].device
+        twin = TokenLog(tokens, *(getattr(self, name) for name in ("keys", "born", "block", "slot", "recall")), device)
         twin.merged = self.merged
         return twin
 
@@ -152,7 +172,7 @@ def pack_logs(logs: list[TokenLog]) -> dict[str, Tensor]:
     for layer, log in enumerate(logs):
         live = log.live
         for name in (*TokenLog.APPENDED, *TokenLog.CHANGED):
-            packed[f"long.{layer}.{name}"] = getattr(log, name)[live].contiguous()
+            packed[f"long.{layer}.{name}"] = getattr(log, name).cpu()[live].contiguous()
         packed[f"long.{layer}.merged"] = live[: log.merged].sum()
     return packed
 

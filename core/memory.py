@@ -13,6 +13,7 @@ from torch import Tensor
 from .config import MPlusConfig
 from .drops import DROPS, DropPolicy, Pool
 from .log import TokenLog
+from .placement import ON_HOST, Placement
 from .retriever import RELEVANCE, Keys, Relevance, select
 from .rules import RULE_SETS
 from .sources import INITIAL, Chunk, Receipt, Source, token_source
@@ -36,13 +37,14 @@ class Memory:
         drop: DropPolicy | None = None,
         relevance: Relevance | None = None,
         undo_levels: int = 1,
+        place: Placement = ON_HOST,
     ):
         """`tokens` is the initial θ, `logs` the initial Θ of every layer (empty without); neither is modified.
 
         With `tokens.projected` it stores keys and values instead of hidden states. ValueError if θ has another shape.
         """
         self.config = config
-        self.projected = tokens.projected is not None
+        self.projected, self.place = tokens.projected is not None, place
         self.rules = RULE_SETS[config.rules](config)
         self.drop = drop or DROPS[config.drop]
         self.relevance = relevance or RELEVANCE[config.relevance]
@@ -56,7 +58,7 @@ class Memory:
     # ── going back and forth ──
     def reset(self) -> None:
         """Back to the checkpoint's memory (never to zeros) and to the seed; the undo history is forgotten."""
-        self.state = self._initial.fork()
+        self.state = self._initial.fork().placed(self.place)
         self.random.manual_seed(self.seed)
         self._undo = []
 
@@ -74,7 +76,7 @@ class Memory:
         self._undo = []
 
     def _become(self, snapshot: Snapshot) -> None:
-        self.state = snapshot.state.fork()
+        self.state = snapshot.state.fork().placed(self.place)
         self.random.set_state(snapshot.random)
 
     def fork(self) -> "Memory":
@@ -181,12 +183,11 @@ class Memory:
         state.written = True
 
     def _account(self, source: tuple[int, int, int] | None, number: int, dropped: int, evicted: float) -> None:
-        if source is None:
-            return
-        id, start, end = source
-        receipt = self.state.receipts[id]
-        self.state.block_owner[number] = (id, len(receipt.chunks))
-        self.state.receipts[id] = receipt.with_chunk(Chunk(number, start, end), dropped, evicted)
+        if source is not None:
+            id, start, end = source
+            receipt = self.state.receipts[id]
+            self.state.block_owner[number] = (id, len(receipt.chunks))
+            self.state.receipts[id] = receipt.with_chunk(Chunk(number, start, end), dropped, evicted)
 
     # ── reading ──
     @property
@@ -203,19 +204,18 @@ class Memory:
         return min(self.rules.available(log, wanted) for log in self.state.logs)
 
     def search(self, layer: int, queries: Tensor, wanted: int | None = None) -> Found:
-        """The `wanted` (or `num_retrieved`) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages
-        the last."""
+        """The `wanted` (or K0) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last."""
         log, wanted = self.state.logs[layer], self.num_retrieved if wanted is None else wanted
         rows = self.rules.tiles(log, wanted)
         scores, alive = torch.zeros(0), None  # where nothing had to be scored
         if rows is None:
-            scores = self.relevance(queries.detach().to("cpu", log.keys.dtype), Keys(log.keys, log.block)).float()
+            scores = self.relevance(queries.detach().to(log.keys.dtype), Keys(log.keys, log.block)).float().cpu()
             alive = log.live if log.num_dead else None
             rows = select(scores if alive is None else scores.masked_fill(~alive, -torch.inf), wanted)
         ages = self.state.clock - log.born[rows]
         order = ages.sort(stable=True).indices.flip(0)
         rows, ages = rows[order], ages[order]
-        return Found(rows, log.tokens[rows], ages, log.block[rows], log.slot[rows], scores, alive)
+        return Found(rows, log.take(rows), ages, log.block[rows], log.slot[rows], scores, alive)
 
     def source(self, block: int, slot: int) -> Source:
         """The text a token came from, by its block number and slot. Holds in θ, in Θ and for retrieved tokens."""

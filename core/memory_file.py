@@ -141,6 +141,7 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory) -> 
         raise ValueError(f"{', '.join(wrong)} cannot be read")
     width, r = like.pool.shape[-1], memory.config.retriever_size
     logs = unpack_logs(tensors, like.pool.dtype, len(like.logs), width, r)
+    logs = [mine.adopt(log) for mine, log in zip(like.logs, logs, strict=True)]
     receipts = {}
     for entry in meta["receipts"]:
         entry["chunks"] = tuple(Chunk(**chunk) for chunk in entry["chunks"])

@@ -8,22 +8,29 @@ from torch import Tensor
 from .adapters import READ, WRITE, use_adapter
 from .cache import PrefixBuffer, Segment
 from .config import MPlusConfig
+from .log import TokenLog
 from .memory import Memory
 from .model import MPlusForCausalLM
+from .placement import Placement, Streamed
+from .quantised import QuantisedLog
 from .state import Found, Tokens
 
 FORMS = ("hidden", "projected", "smaller")
 
 
 @torch.no_grad()
-def new_memory(model: MPlusForCausalLM, form: str = "hidden", *, long_term: bool = True, **settings) -> Memory:
+def new_memory(
+    model: MPlusForCausalLM, form: str = "hidden", *, long_term: bool = True, offload: str = "long",
+    stored: str | None = None, **settings,
+) -> Memory:  # fmt: skip
     """A memory in the checkpoint's initial state. Settings are those of `Memory`, for instance `seed=1`.
 
     long_term=False leaves Θ out, whatever the checkpoint has: MemoryLLM's memory on the same weights.
 
     form: "hidden" stores memory tokens as they are; "projected" as the keys and values they contribute, which is exact,
     spares every question the projection and is smaller with grouped-query attention, but cannot be turned back (no
-    export to the authors' layout); "smaller" chooses by bytes. Raises ValueError for another form.
+    export to the authors' layout); "smaller" chooses by bytes. offload: see `core.placement`. stored: "int8" or "fp8"
+    keeps Θ's tokens in one byte a number, with a small loss. Raises ValueError for any other form, offload or kind.
     """
     if form not in FORMS:
         raise ValueError(f"form is {form!r}; choose one of {', '.join(FORMS)}.")
@@ -36,20 +43,30 @@ def new_memory(model: MPlusForCausalLM, form: str = "hidden", *, long_term: bool
         config, logs = MPlusConfig(**{**config.to_dict(), "num_retrieved": 0}), None
     if projected and logs is not None:
         with use_adapter(model, READ):
-            stored = [model.memory_projection(layer, log.tokens.to(pool.device)) for layer, log in enumerate(logs)]
-        logs = [log.with_tokens(tokens) for log, tokens in zip(logs, stored, strict=True)]
-    return Memory(config, _tokens(model, pool, projected), logs, written=model.initially_written, **settings)
+            tokens = [model.memory_projection(layer, log.tokens.to(model.device)) for layer, log in enumerate(logs)]
+        logs = [log.with_tokens(each) for log, each in zip(logs, tokens, strict=True)]
+    place = Placement(model.device, offload)
+    if config.num_retrieved:
+        shape = width if projected else config.hidden_size, config.retriever_size, pool.dtype
+        empty = TokenLog.empty(*shape, device=place.long)
+        kind = QuantisedLog(empty, stored) if stored else empty
+        logs = [kind.adopt(log) for log in logs or [empty] * len(pool)]
+    start = _tokens(model, pool, projected)
+    # The θ that a reset returns to waits on the host; a memory copies it to where it works.
+    start = Tokens(*(None if part is None else part.cpu() for part in start))  # type: ignore[arg-type]
+    return Memory(config, start, logs, written=model.initially_written, place=place, **settings)
 
 
 def _tokens(model: MPlusForCausalLM, hidden: Tensor, projected: bool) -> Tokens:
     """Memory tokens (L, k, d) in the form they will be stored in."""
     if not projected:
         return Tokens(hidden)
-    keys = None
+    keys, device = None, model.device
     if model.config.num_retrieved:
-        keys = torch.stack([model.memory_keys(layer, tokens) for layer, tokens in enumerate(hidden)])
-    with use_adapter(model, READ):
-        return Tokens(hidden, model.memory_projections(hidden), keys)
+        keys = torch.stack([model.memory_keys(layer, tokens.to(device)) for layer, tokens in enumerate(hidden)])
+    with use_adapter(model, READ):  # a layer at a time: hidden states of θ on the host need no room on the device
+        layers = [model.memory_projection(layer, tokens.to(device)) for layer, tokens in enumerate(hidden)]
+        return Tokens(hidden, torch.stack(layers), keys)
 
 
 @torch.no_grad()
@@ -63,7 +80,7 @@ def write(
     limit = model.config.chunk_size
     if not 0 < input_ids.shape[1] <= limit:
         raise ValueError(f"A chunk of {input_ids.shape[1]} tokens cannot be written; chunk_size allows 1 to {limit}.")
-    newest = [memory.newest for memory in memories]
+    newest = [None if memory.newest is None else memory.newest.to(model.device) for memory in memories]
     stacked = None if newest[0] is None else torch.cat([block for block in newest if block is not None], dim=1)
     if stacked is not None and stacked.shape[1] != len(memories):
         raise ValueError("Memories before and after their first write cannot be written together; write them apart.")
@@ -98,6 +115,8 @@ class MemoryPrefix:
         self.model, self.memories, self.mask = model, list(memories), mask.bool()
         self.num_retrieved = counts.pop()
         self.num_memory = self.num_retrieved + pools.pop()
+        away = len(self.memories) == 1 and self.memories[0].place.offload == "all"
+        self.streamed = Streamed(self.memories[0].state.pool, model.device) if away else None
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
@@ -109,10 +128,11 @@ class MemoryPrefix:
                 queries = self.model.retriever_queries(layer, normed[index * copies][real])
                 memory = self.memories[index % len(self.memories)]
                 self.found[layer].append(memory.search(layer, queries, self.num_retrieved))
-            tokens = torch.stack([found.tokens for found in self.found[layer]])
+            tokens = torch.stack([found.tokens.to(normed.device) for found in self.found[layer]])
             segments.append(Segment(tokens.repeat_interleave(copies, dim=0), first.projected))
         if len(self.memories) == 1:
-            return [*segments, Segment(first.state.pool[None, layer], first.projected, first.state.version)]
+            pool = self.streamed.layer(layer) if self.streamed else first.state.pool[None, layer]
+            return [*segments, Segment(pool, first.projected, first.state.version)]  # type: ignore[arg-type]
         pools = torch.stack([memory.state.pool[layer] for memory in self.memories])
         return [*segments, Segment(pools.repeat_interleave(copies, dim=0), first.projected)]
 

@@ -56,14 +56,17 @@ CHUNK = 1 << 19
 
 def dot(queries: Tensor, keys: Keys) -> Tensor:
     """Paper §3.2: the inner product <f_q(h), f_k(θ)>, averaged over the question's tokens."""
-    return keys.vectors @ queries.mean(0)
+    scores, mean = queries.new_empty(len(keys.vectors)), queries.mean(0)
+    for rows in chunks(len(scores), 1):
+        scores[rows] = near(keys.vectors[rows], queries) @ mean
+    return scores
 
 
 def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
     """The authors' released rule: the mean over question tokens of sigmoid(q·k)."""
-    scores = keys.vectors.new_empty(len(keys.vectors))
+    scores = queries.new_empty(len(keys.vectors))
     for rows in chunks(len(scores), len(queries)):
-        scores[rows] = (keys.vectors[rows] @ queries.T).sigmoid_().mean(1)
+        scores[rows] = (near(keys.vectors[rows], queries) @ queries.T).sigmoid_().mean(1)
     return scores
 
 
@@ -74,10 +77,10 @@ def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
     that holds the answer matches none. Averages over tokens lose both; the block brings its answer along.
     """
     num_blocks = int(keys.blocks.max()) + 1 if len(keys.blocks) else 0
-    scores = keys.vectors.new_zeros(num_blocks)
+    scores = queries.new_zeros(num_blocks)
     for group in queries.split(QUERIES):
         scores += block_best(group, keys, num_blocks).sum(1)
-    return scores[keys.blocks]
+    return scores[keys.blocks.to(scores.device)]
 
 
 QUERIES = 64
@@ -90,11 +93,16 @@ def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:
     Tokens of one write stand close together, so a chunk of rows touches few blocks, and they stay in the cache. An
     index that is expanded along the last dimension takes torch's sorted, vectorised path.
     """
-    best = keys.vectors.new_full((num_blocks, len(queries)), -torch.inf)
+    best = queries.new_full((num_blocks, len(queries)), -torch.inf)
     for rows in chunks(len(keys.vectors), len(queries)):
-        index = keys.blocks[rows, None].expand(-1, len(queries))
-        best.scatter_reduce_(0, index, keys.vectors[rows] @ queries.T, "amax")
+        index = near(keys.blocks[rows, None], queries).expand(-1, len(queries))
+        best.scatter_reduce_(0, index, near(keys.vectors[rows], queries) @ queries.T, "amax")
     return best
+
+
+def near(rows: Tensor, queries: Tensor) -> Tensor:
+    """Rows of Θ where the question is; a chunk at a time, so that keys on the host need no room on the device."""
+    return rows.to(queries.device, non_blocking=True)
 
 
 def chunks(num_rows: int, num_queries: int) -> Iterator[slice]:

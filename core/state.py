@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .config import MPlusConfig
 from .log import TokenLog
+from .placement import Placement
 from .sources import Receipt
 
 
@@ -32,7 +33,8 @@ class Tokens(NamedTuple):
 class State:
     """Everything a memory is. Tensors in it are never changed in place, logs only through forks.
 
-    pool (L, N, w) on the model's device; stamp, block, slot (L, N) int64 on the CPU, oldest slot first; a log a layer.
+    pool (L, N, w) where `Placement.short` says; stamp, block, slot (L, N) int64 on the CPU, oldest slot
+    first; a log a layer.
     newest (L, K, d): the newest block as hidden states, for the next write. keys (L, N, r): retriever keys of θ, kept
     only where the pool is projected and they could not be made later. version: changes whenever θ does.
     clock: memory tokens written so far. written: False only for a MemoryLLM checkpoint before its first write.
@@ -57,6 +59,13 @@ class State:
         logs = [log.fork() for log in self.logs]
         return replace(self, logs=logs, receipts=dict(self.receipts), block_owner=dict(self.block_owner))
 
+    def placed(self, place: Placement) -> "State":
+        """This state with θ where `place` keeps it."""
+        keys, device = self.keys, place.short
+        self.pool, self.newest = place.short_pool(self.pool), self.newest.to(device)
+        self.keys = None if keys is None else keys.to(device)
+        return self
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -68,7 +77,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Found:
-    """What one layer retrieved, oldest first. rows, ages, blocks, slots (R,) int64; tokens (R, d) on the CPU.
+    """What one layer retrieved, oldest first. rows, ages, blocks, slots (R,) int64; tokens (R, d) where Θ lives.
 
     every_score (m,) of all rows of Θ, and which of them are alive (None: all); empty where nothing had to be scored.
     """
@@ -141,7 +150,7 @@ def pool_rows(tokens: Tensor, rows: Tensor) -> Tensor:
 
 def renewed(tokens: Tensor, kept: Tensor, new: Tensor) -> Tensor:
     """tokens (L, N, d) at rows kept (L, N - k), then new (L, k, d), in one copy."""
-    out, kept = torch.empty_like(tokens), kept.to(tokens.device)
+    out, kept = torch.empty_like(tokens, pin_memory=tokens.is_pinned()), kept.to(tokens.device)
     for old, rows, target in zip(tokens, kept, out, strict=True):
         torch.index_select(old, 0, rows, out=target[: len(rows)])
     out[:, kept.shape[1] :] = new.detach()
@@ -166,11 +175,17 @@ def delete_blocks(state: State, blocks: list[int], initial: State, projected: bo
     for name in ("pool", "stamp", "block", "slot", *(["keys"] if state.keys is not None else [])):
         now, then = getattr(state, name), getattr(initial, name)
         places = rows.to(now.device)
-        setattr(state, name, torch.stack([torch.cat(pair)[at] for *pair, at in zip(then, now, places, strict=True)]))
+        setattr(
+            state,
+            name,
+            torch.stack(
+                [torch.cat([old.to(here.device), here])[at] for old, here, at in zip(then, now, places, strict=True)]
+            ),
+        )
     if not projected:
         state.newest = state.pool[:, -block_size:]
     elif bool(gone[:, -block_size:].any()):  # what stood before the deleted block is no longer known as hidden states
-        state.newest = initial.newest
+        state.newest = initial.newest.to(state.newest.device)
     state.written = initial.written or not bool(gone.all())
     state.version = next_version()
     return removed + int(gone.sum())

@@ -13,15 +13,15 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log drops weights words relations packing tokenizer_training",
-    "cache adapters decoding disk retriever rules prompts state curriculum data phrasings",
-    "model memory facts",
-    "memory_file reading official lessons induction",
-    "reader checkpoint bank",
-    "context cost replay",
+    "config sources log drops placement weights words relations packing tokenizer_training",
+    "cache adapters disk quantised retriever rules prompts state curriculum data phrasings",
+    "decoding model memory facts lexical_start",
+    "memory_file reading official statements induction",
+    "reader checkpoint bank streams pointing",
+    "context cost replay lessons",
     "snapkv bm25 replay_cache",
     "baselines objectives",
-    "evaluation retrieval_lesson lexical_start",
+    "evaluation retrieval_lesson context_lesson past refit",
     "practice training document_practice",
     "recipe",
     "train evaluate",

@@ -1,0 +1,85 @@
+"""Where a memory lives, and how its parts come to where the model computes.
+
+"none": θ and Θ on the model's device. "long": Θ on the host; its keys are sent over piece by piece to be scored, and of
+its tokens what was retrieved. "all": θ as well, in pinned buffers; while a layer computes, the next one's θ is on its
+way. Where the model's device is the host itself, all three are one, by the same code.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+OFFLOADS = ("none", "long", "all")
+HOST = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """device: the model's. offload: see above. Raises ValueError for an offload that does not exist."""
+
+    device: torch.device = HOST
+    offload: str = "long"
+
+    def __post_init__(self) -> None:
+        if self.offload not in OFFLOADS:
+            raise ValueError(f"offload is {self.offload!r}; choose one of {', '.join(OFFLOADS)}.")
+
+    @property
+    def short(self) -> torch.device:
+        """Where θ is kept."""
+        return HOST if self.offload == "all" else self.device
+
+    @property
+    def long(self) -> torch.device:
+        """Where Θ's tokens and keys are kept; its columns are always on the host."""
+        return self.device if self.offload == "none" else HOST
+
+    def short_pool(self, tokens: Tensor) -> Tensor:
+        """Tokens (L, N, w) where θ is kept, pinned if they are to be sent from there."""
+        tokens = tokens.to(self.short)
+        return tokens.pin_memory() if self.offload == "all" and self.device.type == "cuda" else tokens
+
+
+ON_HOST = Placement()
+
+
+class Streamed:
+    """θ of all layers (L, N, w), kept on the host and asked for layer by layer; see `layer`."""
+
+    def __init__(self, pool: Tensor, device: torch.device):
+        self.pool, self.device = pool, device
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._ahead: dict[int, Tensor] = {}
+
+    def layer(self, index: int) -> "StreamedLayer":
+        return StreamedLayer(self, index)
+
+    def take(self, index: int) -> Tensor:
+        """One layer's θ (1, N, w) on the device. The next layer's is sent for."""
+        if index not in self._ahead:
+            self._send(index)
+        tokens = self._ahead.pop(index)
+        if self.stream is not None:
+            current = torch.cuda.current_stream(self.device)
+            current.wait_stream(self.stream)
+            tokens.record_stream(current)
+        self._ahead.clear()
+        if index + 1 < len(self.pool):
+            self._send(index + 1)
+        return tokens
+
+    def _send(self, index: int) -> None:
+        with torch.cuda.stream(self.stream):
+            self._ahead[index] = self.pool[None, index].to(self.device, non_blocking=True)
+
+
+class StreamedLayer:
+    """Stands in for a tensor (1, N, w) until a prefix needs its values; a buffer that holds them asks for none."""
+
+    def __init__(self, source: Streamed, index: int):
+        self.source, self.index = source, index
+        self.shape = torch.Size((1, *source.pool.shape[1:]))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        return self.source.take(self.index).to(device, dtype)
