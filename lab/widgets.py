@@ -77,6 +77,9 @@ class Live:
             self._places[0].display(drawn(figure), raw=True)
             self._places[1].display(_caption(finding(figure)), raw=True)
         else:
+            if finding(figure):  # plotly's extension of JupyterLab draws once a place: it has to be a new one
+                empty = f'<div style="height:{figure.layout.height}px"></div>'
+                self._places[0].update({"text/html": empty}, raw=True)
             self._places[0].update(drawn(figure), raw=True)
             self._places[1].update(_caption(finding(figure)), raw=True)
 

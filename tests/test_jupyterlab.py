@@ -69,11 +69,14 @@ def test_a_slider_moves_a_figure_in_jupyterlab(jupyterlab, tmp_path):
         slider.wait_for()
         figure = page.locator(".jp-OutputArea").filter(has=slider)
         expect(figure.locator(".js-plotly-plot .scatterlayer")).to_be_visible()
-        caption = figure.locator(".finding")
-        before = caption.inner_text()
+        caption, legend = figure.locator(".finding"), figure.locator(".legendtext")
+        before, theory = caption.inner_text(), legend.nth(1).text_content() or ""
+        assert theory.startswith("theory")  # with K and N in it
         slider.focus()
         slider.press("ArrowRight")
         expect(caption).not_to_have_text(before)
+        expect(legend.get_by_text(theory, exact=True)).to_have_count(0)
+        expect(legend).to_have_count(2)
         assert re.match(r"After \d+ more writes", caption.inner_text())
         figure.screenshot(path=tmp_path / "widget.png")
         page.screenshot(path=Path(os.environ.get("SCREENSHOTS", tmp_path)) / "jupyterlab.png")
