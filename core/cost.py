@@ -14,17 +14,29 @@ import torch
 from .adapters import add_adapters
 from .config import MPlusConfig
 from .model import MPlusForCausalLM
+from .placement import OFFLOADS, Placement
 
 SPARE = 256
 """Positions a prefix buffer has beyond memory and prompt (`core.cache.ROOM`)."""
 
-PAPER = {"none": 21_178, "long": 17_973}
-"""GPU megabytes of M+ with Llama-3.1-8B as the paper reports them, without and with offload."""
+PAPER_MB = {
+    "Llama-3.1-8B, SnapKV": 32574.49,
+    "Llama-3.2-3B, 128k window": 30422.70,
+    "M+ 8B": 21177.76,
+    "Llama-3.1-8B, 16k window": 19239.21,
+    "M+ 8B, offloaded": 17973.34,
+    "MemoryLLM 8B": 21176.24,
+    "MemoryLLM 8B, offloaded": 17967.47,
+}
+"""Peak GPU memory in the paper's Table 1, MB (arXiv 2502.00592)."""
 
 LLAMA_8B = dict(
     vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_hidden_layers=32, num_attention_heads=32,
     num_key_value_heads=8, head_dim=128, tie_word_embeddings=False, max_position_embeddings=131_072,
 )  # fmt: skip
+
+PRODUCTS = (("q_proj",), ("k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+"""Linear maps that a fused layer makes one product of."""
 
 COLUMNS = 4 * 8
 """Bytes of a row's born, block, slot and recall."""
@@ -32,7 +44,8 @@ COLUMNS = 4 * 8
 
 @dataclass(frozen=True)
 class Setting:
-    """How a model is used. form: see `core.reading.new_memory`; offload: see `Cost.host`. chunk, prompt: in tokens."""
+    """How a model is used. form, stored: see `core.reading.new_memory`; offload: `core.placement`. chunk, prompt: in
+    tokens. long_term: tokens of Θ a layer. undo: ingests that can be taken back. fused: see `core.decoding`."""
 
     dtype: torch.dtype = torch.float32
     form: str = "smaller"
@@ -41,6 +54,8 @@ class Setting:
     prompt: int = 64
     long_term: int | None = None
     fused: bool = False
+    stored: str | None = None
+    undo: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,7 @@ class Cost:
     """Bytes by component, and by place: `device` computes, `host` holds what is offloaded (one RAM on a CPU).
 
     weights: parameters, `fused` ones (`core.decoding`) included. short: θ, its newest block, keys and columns.
+    undo: θ as it was before the last ingests.
     initial: the θ a reset returns to, as the checkpoint has it and as memory stores it. long: tokens of Θ.
     long_keys: their retriever keys; long_columns: ages, blocks, places, recall. buffer: keys and values of prefix and
     prompt, all layers. activations: the largest layer of a write or an answer, an estimate.
@@ -55,6 +71,7 @@ class Cost:
 
     weights: int
     short: int
+    undo: int
     initial: int
     long: int
     long_keys: int
@@ -69,12 +86,12 @@ class Cost:
 
     @property
     def host(self) -> int:
-        """What lives off the device. "long": Θ with its keys, as core places it today. "none" and "all" are plans: Θ on
-        the device but for its columns; or θ, also the initial one, on the host as well."""
-        away = self.long_columns
+        """What lives off the device: columns and the initial θ always, Θ and its keys unless offload is "none", θ if
+        it is "all"."""
+        away = self.long_columns + self.initial
         if self.offload != "none":
             away += self.long + self.long_keys
-        return away + (self.short + self.initial if self.offload == "all" else 0)
+        return away + (self.short + self.undo if self.offload == "all" else 0)
 
     @property
     def device(self) -> int:
@@ -86,8 +103,7 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
 
     Raises ValueError for a form or an offload that does not exist.
     """
-    if setting.offload not in ("none", "long", "all"):
-        raise ValueError(f"offload is {setting.offload!r}; choose one of none, long, all.")
+    Placement(offload=setting.offload)  # names a wrong one
     if setting.form not in ("hidden", "projected", "smaller"):
         raise ValueError(f"form is {setting.form!r}; choose one of hidden, projected, smaller.")
     size, layers, d, r = setting.dtype.itemsize, config.num_hidden_layers, config.hidden_size, config.retriever_size
@@ -99,6 +115,7 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
         stored = 0
     keyed = pool * r * size if projected and config.num_retrieved else 0
     newest = layers * config.block_size * d * size
+    short = pool * width * size + keyed + newest + 3 * 8 * pool
     tokens = setting.prompt + config.prefix_size + SPARE
     chunk = setting.chunk or config.chunk_size
     positions = config.block_size + chunk + int(config.has_bos)
@@ -107,10 +124,11 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
     )
     read = size * (setting.prompt * (4 * d + 3 * config.intermediate_size) + config.vocab_size)
     return Cost(
-        weights=_weights(config, setting.fused) * size,
-        short=pool * width * size + keyed + newest + 3 * 8 * pool,
+        weights=_weights(config, setting.fused, setting.dtype) * size,
+        short=short,
+        undo=short * setting.undo,
         initial=pool * d * size + (pool * width * size + keyed if projected else 0) + newest,
-        long=stored * width * size,
+        long=stored * (width + 4 if setting.stored else width * size),
         long_keys=stored * r * size,
         long_columns=stored * COLUMNS,
         buffer=layers * tokens * joined * size,
@@ -119,15 +137,29 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
     )
 
 
-def _weights(config: MPlusConfig, fused: bool) -> int:
-    """Parameters of a model and its adapters, counted on one that has no data."""
+def _weights(config: MPlusConfig, fused: bool, dtype: torch.dtype) -> int:
+    """Parameters of a model and its adapters, counted on ones of one and two layers that have no data."""
+    one, two = (_count(config, layers, fused, dtype) for layers in (1, 2))
+    return one + (config.num_hidden_layers - 1) * (two - one)
+
+
+def _count(config: MPlusConfig, layers: int, fused: bool, dtype: torch.dtype) -> int:
+    config = MPlusConfig(**{**config.to_dict(), "num_hidden_layers": layers})
     with torch.device("meta"):
         model = MPlusForCausalLM(config)
         add_adapters(model, config)
     count = sum(parameter.numel() for parameter in model.parameters())
-    if fused and config.lora_rank:
-        adapted = sum(p.numel() for name, p in model.named_parameters() if name.endswith("base_layer.weight"))
-        count += adapted * (2 if config.read_adapter else 1)
+    if fused:
+        targets, single = set(config.lora_targets or ()) if config.lora_rank else set(), dtype == torch.float32
+        adapters = 2 if config.read_adapter and config.lora_rank else 1
+        for product in PRODUCTS:
+            names = tuple(end for part in product for end in (f"{part}.weight", f"{part}.base_layer.weight"))
+            size = sum(parameter.numel() for name, parameter in model.named_parameters() if name.endswith(names))
+            # In float32 packed for each adapter, and once more as it is for single tokens; else only as it is.
+            if targets & set(product):
+                count += size * (adapters + 1 if single else adapters)
+            else:
+                count += size * (int(single) + len(product) - 1)
     return count
 
 
@@ -143,9 +175,11 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="mini", help="a checkpoint, or llama-3.1-8b for the paper's shape")
-    parser.add_argument("--offload", default="long", choices=["none", "long", "all"])
+    parser.add_argument("--offload", default="long", choices=OFFLOADS)
     parser.add_argument("--form", default="smaller", choices=["hidden", "projected", "smaller"])
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--stored", choices=["int8", "fp8"], help="Θ in one byte a number")
+    parser.add_argument("--undo", type=int, default=1, help="ingests that can be taken back")
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a question")
     parser.add_argument("--long-term", type=int, help="tokens of Θ a layer; without: as many as it may hold")
     parser.add_argument("--device-memory", type=float, help="gigabytes there are; says whether it fits")
@@ -154,14 +188,16 @@ def main() -> None:
     config = MPlusConfig(**LLAMA_8B) if paper else MPlusConfig.from_pretrained(find(arguments.model))
     setting = Setting(
         getattr(torch, arguments.dtype), arguments.form, arguments.offload,
-        prompt=arguments.prompt, long_term=arguments.long_term,
+        prompt=arguments.prompt, long_term=arguments.long_term, stored=arguments.stored, undo=arguments.undo,
     )  # fmt: skip
     cost = memory_cost(config, setting)
     print(table(cost))
     if paper:
-        for offload, reported in PAPER.items():
+        for name, reported in PAPER_MB.items():
+            print(f"paper, {name:<26} {reported:>10,.0f} MB")
+        for offload in OFFLOADS:
             ours = memory_cost(config, replace(setting, offload=offload)).device / 2**20
-            print(f"offload {offload:<5} paper {reported:,} MB, here {ours:,.0f} MB (2^20 bytes)")
+            print(f"here, offload {offload:<19} {ours:>10,.0f} MB (2^20 bytes)")
     if arguments.device_memory:
         print("fits" if cost.device <= arguments.device_memory * 1e9 else "does not fit")
 

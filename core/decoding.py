@@ -129,9 +129,9 @@ class Product:
         self.parts[adapter] = parts
         return parts
 
-    def __call__(self, x: Tensor, adapter: str) -> Tensor:
-        """(..., in) -> (..., out of all maps)."""
-        if x.numel() > x.shape[-1] and x.device.type == "cpu" and x.dtype == torch.float32:
+    def __call__(self, x: Tensor, adapter: str, decodes: bool = True) -> Tensor:
+        """(..., in) -> (..., out of all maps). decodes: whether a single row is worth a copy of its own."""
+        if (x.numel() > x.shape[-1] or not decodes) and x.device.type == "cpu" and x.dtype == torch.float32:
             return torch.ops.mkldnn._linear_pointwise(x, self.weight(adapter, True), None, "none", [], "")
         if len(self.modules) == 1 and not isinstance(self.modules[0], LoraLinear):
             return F.linear(x, self.modules[0].weight)
@@ -179,7 +179,7 @@ class FusedLayer:
         """Keys before RoPE and values, joined, of normed input (..., d) under the active adapter."""
         if not self._whole():
             return torch.cat([self.layer.self_attn.k_proj(normed), self.layer.self_attn.v_proj(normed)], dim=-1)
-        return self.memory(normed, self._adapter())
+        return self.memory(normed, self._adapter(), decodes=False)
 
     def _adapter(self) -> str:
         return "" if self.tuned is None else self.tuned.active_adapters[0]

@@ -1,17 +1,13 @@
-"""What a memory of a given shape will take on the GPU and beside it, computed from the shapes alone."""
+"""What a memory of a given shape will take on the GPU and beside it: `core.cost` for the shapes people ask about."""
 
 from dataclasses import dataclass
 
-PAPER_MB = {
-    "Llama-3.1-8B, SnapKV": 32574.49,
-    "Llama-3.2-3B, 128k window": 30422.70,
-    "M+ 8B": 21177.76,
-    "Llama-3.1-8B, 16k window": 19239.21,
-    "M+ 8B, offloaded": 17973.34,
-    "MemoryLLM 8B": 21176.24,
-    "MemoryLLM 8B, offloaded": 17967.47,
-}
-"""Peak GPU memory in the paper's Table 1, MB (arXiv 2502.00592)."""
+import torch
+
+from core.config import MPlusConfig
+from core.cost import PAPER_MB, Cost, Setting, memory_cost
+
+__all__ = ["PAPER_MB", "SHAPES", "Plan", "Shape", "plan"]
 
 
 @dataclass(frozen=True)
@@ -44,32 +40,44 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes by part. θ is what the pool's hidden states take; kv the keys and values of prefix and prompt; Θ with keys.
+    """A `Cost` in the words of the page, in bytes. pool: θ on the GPU; kv: keys and values of prefix and prompt."""
 
-    activations: the widest moment of one forward pass of a chunk behind the prefix (MLP and logits), one layer.
-    """
+    cost: Cost
 
-    weights: int
-    pool: int
-    kv: int
-    long: int
-    activations: int
-    offload_weights: bool
+    @property
+    def weights(self) -> int:
+        return self.cost.weights
+
+    @property
+    def pool(self) -> int:
+        return 0 if self.cost.offload == "all" else self.cost.short + self.cost.undo
+
+    @property
+    def kv(self) -> int:
+        return self.cost.buffer
+
+    @property
+    def long(self) -> int:
+        return self.cost.host
+
+    @property
+    def activations(self) -> int:
+        return self.cost.activations
 
     @property
     def gpu(self) -> int:
-        return self.weights + self.pool + self.kv + self.activations
+        return self.cost.device
 
     @property
     def host(self) -> int:
-        return self.long
+        return self.cost.host
 
 
 def plan(
     shape: Shape, block: int, blocks: int, retrieved: int, longest: int, bytes_each: int, prompt: int = 2048,
     offload: bool = False,
 ) -> Plan:  # fmt: skip
-    """Predict the bytes of a memory. offload: only one layer's θ is on the GPU at a time.
+    """Predict the bytes of a memory. offload: θ lives on the host too, as `core.load(offload="all")` places it.
 
     Raises ValueError for sizes below 1 (K0 may be 0).
     """
@@ -78,14 +86,12 @@ def plan(
             raise ValueError(f"{name} is {value}; it must be at least 1.")
     if retrieved < 0 or longest < 0:
         raise ValueError(f"K0 is {retrieved} and M is {longest}; neither may be negative.")
-    size = block * blocks
-    token_kv = 2 * shape.kv_heads * shape.head * bytes_each
-    pool = shape.layers * size * shape.hidden * bytes_each
-    return Plan(
-        weights=shape.parameters * bytes_each,
-        pool=pool // shape.layers if offload else pool,
-        kv=shape.layers * (1 + retrieved + size + prompt) * token_kv,
-        long=shape.layers * longest * (shape.hidden + shape.hidden // 20) * bytes_each + (pool if offload else 0),
-        activations=prompt * (3 * shape.mlp + 4 * shape.hidden) * bytes_each + shape.vocab * 4,
-        offload_weights=offload,
-    )
+    config = MPlusConfig(
+        vocab_size=shape.vocab, hidden_size=shape.hidden, intermediate_size=shape.mlp, num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, head_dim=shape.head,
+        tie_word_embeddings=shape.tied, block_size=block, num_blocks=blocks, num_retrieved=retrieved,
+        max_long_term=max(longest, retrieved, 1),
+    )  # fmt: skip
+    dtype = torch.bfloat16 if bytes_each == 2 else torch.float32
+    setting = Setting(dtype, "smaller", "all" if offload else "long", prompt=prompt, long_term=longest)
+    return Plan(memory_cost(config, setting))

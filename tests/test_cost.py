@@ -22,10 +22,11 @@ def test_planned_bytes_are_measured_bytes_within_two_percent(shape, form):
     model = toy_mplus(**shape)
     config = model.config
     reader = MPlusReader(model, toy_tokenizer(), new_memory(model, form))
+    reader.memory.undo_levels = 1
     for _ in range(2 + config.num_retrieved // config.block_size):
         write(model, [reader.memory], torch.randint(0, 200, (1, config.chunk_size)))
     reader.answer("x" * 40, max_new_tokens=2)
-    state = reader.memory.state
+    state, initial = reader.memory.state, reader.memory._initial
     length = len(state.logs[0]) if state.logs else 0
     prompt = reader.buffer.held and next(iter(reader.buffer.storage.values()))[0].shape[2] - config.prefix_size - 256
     cost = memory_cost(config, Setting(form=form, prompt=int(prompt), long_term=length))
@@ -33,6 +34,13 @@ def test_planned_bytes_are_measured_bytes_within_two_percent(shape, form):
         "weights": sum(parameter.nbytes for parameter in model.parameters()),
         "short": sum(t.nbytes for t in (state.pool, state.newest, state.stamp, state.block, state.slot))
         + (state.keys.nbytes if state.keys is not None else 0),
+        "initial": sum(
+            {
+                t.data_ptr(): t.nbytes
+                for t in (model.memory.pool, initial.pool, initial.newest, initial.keys)
+                if t is not None
+            }.values()
+        ),
         "long": sum(log.tokens.nbytes for log in state.logs),
         "long_keys": sum(log.keys.nbytes for log in state.logs),
         "long_columns": sum(log.num_bytes - log.tokens.nbytes - log.keys.nbytes for log in state.logs),
@@ -40,9 +48,26 @@ def test_planned_bytes_are_measured_bytes_within_two_percent(shape, form):
     }
     assert {name: cost.parts[name] for name in measured} == pytest.approx(measured, rel=0.02)
     prepare_for_answers(model)
-    fused = fused_bytes(model)
+    write(model, [reader.memory], torch.randint(0, 200, (1, config.chunk_size)))
+    reader.answer("x" * 40, max_new_tokens=3)
+    reader.inspect("x" * 40)  # logits of all positions: the last layer too runs whole
     whole = memory_cost(config, Setting(form=form, fused=True)).weights
-    assert whole == pytest.approx(measured["weights"] + fused, rel=0.02)
+    assert whole == pytest.approx(measured["weights"] + fused_bytes(model), rel=0.02)
+
+
+@pytest.mark.parametrize("stored", ["int8", "fp8"])
+def test_planned_bytes_of_a_quantised_long_term_memory(stored):
+    model = toy_mplus(**MEDIUM)
+    memory = new_memory(model, stored=stored)
+    for _ in range(6):
+        write(model, [memory], torch.randint(0, 200, (1, 32)))
+    logs = memory.state.logs
+    measured = sum(log._columns[name][: log.length].nbytes for log in logs for name in ("tokens", "scale"))
+    cost = memory_cost(model.config, Setting(form="hidden", stored=stored, long_term=len(logs[0])))
+    assert cost.long == measured < 0.3 * memory_cost(model.config, Setting(form="hidden", long_term=len(logs[0]))).long
+    kept = memory_cost(model.config, Setting(offload="none", undo=2)), memory_cost(model.config, Setting(undo=2))
+    assert kept[0].device - kept[1].device == kept[0].long + kept[0].long_keys and kept[0].undo == 2 * kept[0].short
+    assert kept[1].device - memory_cost(model.config, Setting(offload="all", undo=2)).device == 3 * kept[0].short
 
 
 def test_the_paper_shape_and_wrong_settings():
