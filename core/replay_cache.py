@@ -90,7 +90,7 @@ class ReplayCache(MemoryCache):
             if self.reading.shuffle:
                 draw = torch.Generator().manual_seed(self.seed + memory * 1009 + index)
                 numbers = numbers[torch.randperm(len(numbers), generator=draw)]
-            joined = self.replay.bank.tokens[index].flatten(0, 1)[self.replay.rows(memory, numbers)]
+            joined = self.replay.bank.tokens[index].flatten(0, 1).index_select(0, self.replay.rows(memory, numbers))
             joined = torch.zeros_like(joined) if self.reading.blank else joined
             own = split_heads(joined[None].to(hidden.device, hidden.dtype), attention)
             self._lay(keys[row : row + 1], values[row : row + 1], own[0], own[1], self.bos + self.skipped)
@@ -132,7 +132,10 @@ class ReplayCache(MemoryCache):
 @torch.no_grad()
 def read(cache: ReplayCache, input_ids: Tensor, **settings: Any) -> Tensor:
     """Logits of the prompts (B, n) behind their memories."""
-    model, mask = cache.replay.model, F.pad(cache.mask.long(), (cache.prefix_length, 0), value=1)
+    model, width = cache.replay.model, input_ids.shape[1]
+    ahead = torch.ones(width, width, dtype=torch.bool, device=input_ids.device).triu(1)
+    hidden = (ahead | ~cache.mask[:, None]) & ~ahead.new_ones(width).diag()  # what a token must not see but itself
+    mask = F.pad(bias(hidden, model.dtype), (cache.prefix_length, 0))[:, None]
     with use_adapter(model, READ):
         output: Any = model(
             input_ids, past_key_values=cache, attention_mask=mask, position_ids=cache.positions, **settings
@@ -151,7 +154,10 @@ def ask(
     model = cache.replay.model
     answers: list[list[int]] = [[] for _ in input_ids]
     running = [True] * len(answers)
-    mask, positions = F.pad(cache.mask.long(), (cache.prefix_length, 0), value=1), cache.positions[:, -1:]
+    mask, positions = (
+        F.pad(bias(~cache.mask, model.dtype), (cache.prefix_length, 0))[:, None, None],
+        cache.positions[:, -1:],
+    )
     logits = read(cache, input_ids, logits_to_keep=1)
     with use_adapter(model, READ):
         while True:
@@ -167,8 +173,14 @@ def ask(
             rows = len(running)
             if rows < len(tokens):
                 cache.narrow(rows)
-            mask, positions = F.pad(mask[:rows], (0, 1), value=1), positions[:rows] + 1
+            mask, positions = F.pad(mask[:rows], (0, 1)), positions[:rows] + 1
             output: Any = model(
                 tokens[:rows], past_key_values=cache, attention_mask=mask, position_ids=positions, logits_to_keep=1
             )
             logits = output.logits
+
+
+def bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores of attention: nothing, or minus infinity where something is hidden. Made once a pass;
+    transformers and torch would make it from a mask once a layer."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness on an M+ model: `python -m core.evaluation.harness --model mplus --model_args pretrained=mini …`.
+"""lm-evaluation-harness on M+: `python -m core.evaluation.harness run --model mplus --model_args pretrained=mini …`.
 
 All other arguments are `lm_eval`'s own, which has no hook for models from outside: this registers ours and hands over.
 It needs `pip install lm-eval`. As in the paper's LongBench runs, of a long context all but the last tokens is ingested
