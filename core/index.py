@@ -1,0 +1,76 @@
+"""An approximate index of retriever keys, for Θ of more than a few million tokens (extra `index`, needs faiss-cpu).
+
+    memory.relevance = Indexed(memory.relevance)
+
+The index proposes rows: those nearest to each question token, and the rest of their blocks where the rule scores
+blocks. The rule then scores these alone, exactly. How many of the exactly best it finds is in benchmarks/README.md.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .retriever import Keys, Relevance, block_late_interaction, dot
+
+PROBES = 16
+"""Rows by which an index tells whether it was made of the first rows of some keys."""
+
+
+class Indexed:
+    """A `Relevance` that scores what an index proposes, and nothing else: all other rows get -inf.
+
+    smallest: below so many rows all are scored. num_lists, num_probed: cells of the index, and how many are searched
+    per question token. num_near: rows proposed per question token. Raises ValueError where faiss is not installed.
+    """
+
+    def __init__(
+        self, rule: Relevance, smallest: int = 1 << 20, num_lists: int = 1024, num_probed: int = 16, num_near: int = 512
+    ):
+        try:
+            import faiss
+        except ImportError as error:
+            raise ValueError("An index needs faiss; install it with `pip install mplus-lab[index]`.") from error
+        self._faiss: Any = faiss
+        self.rule, self.smallest, self.num_lists, self.num_near = rule, smallest, num_lists, num_near
+        self.num_probed = num_probed
+        self._known: list[tuple[Any, Tensor, Tensor]] = []
+
+    def __call__(self, queries: Tensor, keys: Keys) -> Tensor:
+        if len(keys.vectors) < self.smallest:
+            return self.rule(queries, keys)
+        rows = self.propose(queries, keys)
+        scores = queries.new_full((len(keys.vectors),), -torch.inf)
+        scores[rows] = self.rule(queries, Keys(keys.vectors[rows], keys.blocks[rows]))
+        return scores
+
+    def propose(self, queries: Tensor, keys: Keys) -> Tensor:
+        """The rows to be scored, ascending. `dot` asks for the mean of the queries, the other rules for each."""
+        index = self._index(keys.vectors)
+        index.nprobe = self.num_probed
+        asked = queries.mean(0, keepdim=True) if self.rule is dot else queries
+        near = index.search(asked.float().numpy(), self.num_near * (len(queries) if self.rule is dot else 1))[1]
+        rows = torch.from_numpy(near).flatten().unique()
+        rows = rows[rows >= 0]
+        if self.rule is block_late_interaction:
+            chosen = torch.zeros(int(keys.blocks.max()) + 1, dtype=torch.bool)
+            chosen[keys.blocks[rows]] = True
+            rows = chosen[keys.blocks].nonzero().flatten()
+        return rows
+
+    def _index(self, vectors: Tensor) -> Any:
+        """The index of these keys: one that was made of their first rows, with the rest added, or a new one."""
+        for index, rows, probes in self._known:
+            if index.ntotal <= len(vectors) and torch.equal(vectors[rows], probes):
+                if index.ntotal < len(vectors):
+                    index.add(vectors[index.ntotal :].float().numpy())
+                return index
+        faiss, width = self._faiss, vectors.shape[1]
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, self.num_lists, faiss.METRIC_INNER_PRODUCT)
+        sample = torch.linspace(0, len(vectors) - 1, min(len(vectors), 40 * self.num_lists)).long()
+        index.train(vectors[sample].float().numpy())
+        for start in range(0, len(vectors), 1 << 20):
+            index.add(vectors[start : start + (1 << 20)].float().numpy())
+        rows = torch.linspace(0, len(vectors) - 1, PROBES).long()
+        self._known.append((index, rows, vectors[rows].clone()))
+        return index
