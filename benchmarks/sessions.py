@@ -23,6 +23,8 @@ import psutil
 from gradio_client import Client
 
 ROOT = Path(__file__).parent.parent
+PATIENCE = 180.0
+"""Seconds until a client gives up; all of them start at once, on the machine that answers them."""
 
 
 def start(folder: Path, model: str | None = None, runs: Path | None = None) -> tuple[subprocess.Popen, str]:
@@ -60,7 +62,7 @@ class Person(threading.Thread):
     def run(self) -> None:
         rng = random.Random(self.number)
         try:
-            client = Client(self.address, verbose=False)
+            client = Client(self.address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
             mine = [
                 f"The secret code of person {self.number} for door {i} is {rng.randrange(10**8)}." for i in range(3)
             ]
