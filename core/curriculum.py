@@ -68,8 +68,10 @@ class Task:
     "memory": they are read from a full θ, at ages drawn log-uniformly, and with `long_term` from Θ. "prose": a long
     document is written, and what follows is predicted. "retriever": as "memory", but only the retriever learns.
     batch: independent memories. chunks: how many are written, one number of these. questions: of one memory, a step.
+    pointer: the weight of the pointer loss (`core.pointing`).
     num_blocks: the size of θ, one number of these; smaller ones are easier and faster.
-    repeat: how often "Repeat:" asks for a whole chunk. short: how often chunks are short (else over half full).
+    repeat: how often "Repeat:" asks for a whole chunk. short: how often chunks are as long as a short text that was
+    repeated, `min_chunk` and more (else over half full).
     far: how often an age is drawn up to 600 writes instead of twice the blocks of θ.
     """
 
@@ -83,6 +85,7 @@ class Task:
     repeat: float = 0.0
     short: float = 0.75
     far: float = 0.5
+    pointer: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ class Lesson:
 
     plain: (accuracy, share) pairs: from which accuracy on which share of facts is in the simplest language.
     scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
-    saves: the name under which the model is kept after the lesson.
+    refit: steps in which the retrievers are fitted to the model, before the first lesson that needs them and after
+    each; 0 for the closed form before the first alone. saves: the name under which the model is kept after the lesson.
     """
 
     name: str
@@ -104,6 +108,7 @@ class Lesson:
     scale: float = 1.0
     decay: float = 0.0
     warm_up: int = 80
+    refit: int = 0
     saves: str = ""
 
     def rates(self, step: int) -> dict[str, float]:
@@ -120,40 +125,33 @@ class Lesson:
         return min(share for accuracy, share in self.plain if reached >= accuracy)
 
 
-CONTEXT = Task("context", 0.15, 24)
-ONE = Task("blocks", 0.1, 24, repeat=0.3)
-SEVERAL = Task("blocks", 0.3, 16, chunks=(1, 3, 6), repeat=0.1)
-THETA = Task("memory", 0.4, 16, chunks=(6,), questions=4, num_blocks=(10, 20, 40), far=0.0)
-PROSE = Task("prose", 0.05, 16, chunks=(6,), questions=1, num_blocks=(10, 20, 40))
-LONG_PROSE = Task("prose", 0.2, 8, chunks=(12, 24), questions=1, num_blocks=(10, 20, 40))
-THETA_AND_LONG_TERM = Task("memory", 0.4, 16, chunks=(6,), questions=4, num_blocks=(10, 20, 40), long_term=True)
-RETRIEVER = Task("retriever", 1.0, 16, chunks=(6,), questions=4, num_blocks=(10,), long_term=True, far=1.0)
-READING = (
-    Task("blocks", 0.62, 16, chunks=(1, 3, 6), repeat=0.1),
-    Task("context", 0.22, 24),
-    Task("memory", 0.08, 16, chunks=(6,), questions=4, num_blocks=(8, 20, 40), far=0.0),
-    Task("blocks", 0.05, 24, repeat=0.3),
-    Task("prose", 0.03, 16, chunks=(6,), questions=1, num_blocks=(8, 20, 40)),
-)
+THETAS = (8, 20, 40)
+PLAIN = Task("context", 1.0, 16, questions=10)
+SCHOOL = Task("context", 1.0, 8, questions=10, pointer=0.3)
+CONTEXT = Task("context", 0.25, 8, questions=10, pointer=0.3)
+BLOCKS = Task("blocks", 0.5, 10, chunks=(1, 2, 4, 6, 8), questions=10, repeat=0.1, pointer=0.2)
+THETA = Task("memory", 0.2, 10, chunks=(6,), questions=4, num_blocks=THETAS, far=0.0, pointer=0.2)
+PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
+LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
+LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=4, num_blocks=THETAS, long_term=True, pointer=0.2)
 
 MINI = (
-    Lesson("in context", 800, (Task("context", 1.0, 32),), "context", 0.82,
-           plain=((0.0, 1.0), (0.65, 0.5), (0.75, 0.2))),
-    Lesson("one chunk", 800, (Task("blocks", 0.9, 32, repeat=0.4), CONTEXT), "blocks", 0.75, plain=((0.0, 0.5),)),
-    Lesson("reading school", 4000, READING, "blocks", 0.92, plain=((0.0, 0.05),), decay=0.5),
-    Lesson("stage 1: θ", 1500, (THETA, SEVERAL, ONE, CONTEXT, PROSE), scale=0.7, decay=0.3, saves="memoryllm-mini"),
-    Lesson("stage 2: long documents", 1500, (THETA, SEVERAL, ONE, CONTEXT, LONG_PROSE), scale=0.7, decay=0.3,
-           saves="memoryllm-long-mini"),
-    Lesson("the retriever alone", 150, (RETRIEVER,), scale=0.3, warm_up=10, decay=0.5),
-    Lesson("stage 3: Θ and retriever", 8000, (THETA_AND_LONG_TERM, SEVERAL, ONE, CONTEXT, PROSE), scale=0.7,
-           decay=0.5, saves="mini"),
+    Lesson("in context, plain language first", 1500, (PLAIN,), "context", 0.76,
+           plain=((0.0, 1.0), (0.5, 0.5), (0.65, 0.2), (0.75, 0.0))),
+    Lesson("reading school in context", 3000, (SCHOOL,), plain=((0.0, 0.0),), decay=0.2),
+    Lesson("stage 1: written blocks and θ", 6000, (BLOCKS, CONTEXT, THETA, PROSE), plain=((0.0, 0.0),), scale=0.45,
+           decay=0.2, saves="memoryllm-mini"),
+    Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),), scale=0.3,
+           decay=0.3, saves="memoryllm-long-mini"),
+    Lesson("stage 3: Θ and retriever", 4000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.3,
+           decay=0.5, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""
 
 SHAPES = {
     "mini": {
-        "vocab_size": 2048, "hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 4,
+        "vocab_size": 2048, "hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 48, "lora_rank": 8,
         "lora_alpha": 16.0,
     },
@@ -163,7 +161,7 @@ SHAPES = {
         "lora_alpha": 32.0,
     },
 }  # fmt: skip
-"""Models that `--recipe` builds: about 1.8 and 25 million parameters, for a CPU and for a GPU."""
+"""Models that `--recipe` builds: about 2.5 and 25 million parameters, for a CPU and for a GPU."""
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
     "min_chunk": 44, "prompt_window": 512, "rules": "paper", "relevance": "block", "tie_word_embeddings": True,

@@ -154,7 +154,7 @@ class World:
 
     def _pattern_fact(self) -> Fact:
         statement, question, answer, subject, relation = draw_pattern(self)
-        return Fact(self.dress(statement), question[0].upper() + question[1:], answer, subject, relation)
+        return Fact(self.dress(statement), capital(question), answer, subject, relation)
 
     def _fact(self, subject: str | None, relation: Relation | None, value: str | None) -> Fact:
         relation = relation or self.rng.choice(RELATIONS if self.rng.random() < 0.6 else ATTRIBUTES)
@@ -172,8 +172,7 @@ class World:
         statement = self.pick(relation.statements).format(s=said, v=value, o=extra)
         statement = self.dress(statement)
         question = self.pick(relation.questions).format(s=asked, o=extra)
-        question = question[0].upper() + question[1:]
-        return Fact(statement, question, value, subject, relation_o)
+        return Fact(statement, capital(question), value, subject, relation_o)
 
     def plain_fact(self, subject: str | None = None) -> Fact:
         """A fact in the simplest language there is, to begin learning with; about `subject` if one is given."""
@@ -219,5 +218,9 @@ class World:
             yield self.fact()
 
 
+def capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _sentence(text: str, end: str = ".") -> str:
-    return text[0].upper() + text[1:] + end
+    return capital(text) + end

@@ -6,7 +6,9 @@ look things up at all (the plateau before induction heads). Written down as weig
     layer 0, first half of the heads    the token before this one
     layer 0, second half                a bag of the last fifteen or so tokens
     layer 1                             where did this token stand before? copy what came after it
-    layer 2                             where is a bag of tokens like ours? copy what stands there
+    layer 2, or 3 of six and more       where is a bag of tokens like ours? copy what stands there
+
+From six layers on, a nearly silent layer stands before and behind the last of these: room for what is learned later.
 
 Content is matched in the slowest RoPE dimensions only, which hardly turn over a whole memory. So `rope_theta` must be
 large (1e7), and there must be at least two key-value heads.
@@ -21,6 +23,7 @@ from .model import MPlusForCausalLM
 
 IDENTITY, BEFORE, BAG = slice(1, 65), slice(65, 97), slice(97, 129)
 """Where the residual stream keeps a token's identity, the token before it and the bag; dimension 0 is a constant."""
+QUIET = 0.02  # of a silent layer's outputs
 SLOW = 1.2e-3
 """A RoPE frequency, in radians a token, below which a dimension counts as independent of position."""
 
@@ -34,6 +37,7 @@ def induction_init(model: MPlusForCausalLM, generator: torch.Generator) -> None:
     """
     config: Any = model.config
     layers: list[Any] = [layer.self_attn for layer in model.model.layers]
+    circuit, silent = ((0, 1, 3), (2, 4)) if len(layers) >= 6 else ((0, 1, 2), ())
     frequencies = _check(config)
     size = config.head_dim
     random = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
@@ -45,18 +49,21 @@ def induction_init(model: MPlusForCausalLM, generator: torch.Generator) -> None:
     mix = torch.linalg.qr(random(64, 64))[0][:size]
     slow = [i for i, frequency in enumerate(frequencies) if frequency < SLOW]
     slow = slow + [i + size // 2 for i in slow]
-    for attention in layers[:3]:
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj):
+    for index in circuit:
+        for projection in (layers[index].q_proj, layers[index].k_proj, layers[index].v_proj, layers[index].o_proj):
             projection.weight.mul_(0.3)
+    for index in silent:
+        layers[index].o_proj.weight.mul_(QUIET)
+        model.model.layers[index].mlp.down_proj.weight.mul_(QUIET)  # type: ignore[union-attr]
     for group in range(2):
-        heads = _Heads(config, layers[0], group)
+        heads = _Heads(config, layers[circuit[0]], group)
         _look_back(heads, frequencies) if group == 0 else _look_around(heads, frequencies)
         heads.move(mix, IDENTITY, (BEFORE, BAG)[group], (0.1, 0.35)[group])
         copied = slice(1 + size * group, 1 + size * (group + 1))
-        heads = _Heads(config, layers[1], group)
+        heads = _Heads(config, layers[circuit[1]], group)
         heads.match(slow, mix * 2.2, IDENTITY, BEFORE)
         heads.move(torch.eye(size), copied, copied, 0.45)
-        heads = _Heads(config, layers[2], group)
+        heads = _Heads(config, layers[circuit[2]], group)
         heads.match(slow, torch.eye(size) * 3.0, BAG, BAG)
         heads.move(torch.eye(size), copied, copied, 0.15)
 

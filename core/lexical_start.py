@@ -11,11 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .adapters import READ
-from .lessons import Lessons
-from .model import MPlusForCausalLM
-from .objectives import behind, decoder, merged, write_chunks
-from .packing import CONTEXT, Passage, pack
 from .retriever import Retriever
 
 RIDGE = 1e-2
@@ -69,48 +64,3 @@ def lexical_start(
         projector[0].weight.copy_(torch.cat([found, -found]))  # type: ignore[operator]
         projector[2].weight.copy_(torch.cat([unit, -unit], dim=1))  # type: ignore[operator]
     retriever.scale.fill_(SCALE)
-
-
-@torch.no_grad()
-def start_retrievers(model: MPlusForCausalLM, lessons: Lessons, newest: Tensor, rounds: int = 6) -> None:
-    """Set the retrievers of all layers, from facts and prose as the model writes and asks them now.
-
-    newest (L, B, 1, K, d): blocks to write the first chunks behind; B memories are written in each round.
-    """
-    size, batch, device = model.config.block_size, newest.shape[1], newest.device
-    keys: list[list[Tensor]] = [[] for _ in model.model.layers]
-    queries: list[list[Tensor]] = [[] for _ in model.model.layers]
-    written_tokens, asked_tokens = [], []
-    for length in [size, 2 * size] * rounds:
-        chunks = lessons.chunks(batch, 2, length)
-        ids = torch.tensor(chunks.ids).to(device)
-        blocks = write_chunks(model, ids, newest)
-        known = [[item for part in memory for item in part][:4] for memory in chunks.items]
-        rows = [[Passage(item.prompt, len(item.prompt)) for item in row] or [Passage([0, 0])] for row in known]
-        packed = pack(rows).to(device)
-        real = packed.segments > CONTEXT
-
-        def look(layer: int, normed: Tensor, blocks=blocks, real=real) -> Tensor:
-            queries[layer].append(normed[real])
-            return blocks[layer].flatten(1, 2)
-
-        with merged(model, READ):
-            behind(model, packed, look, 2 * size)
-        for layer, states in enumerate(keys):
-            states.append(decoder(model, layer).input_layernorm(blocks[layer]).flatten(0, 2))
-        written_tokens.append(ids[:, :, -size:].flatten())  # a memory token stands for the token it was made at
-        asked_tokens.append(packed.ids[real])
-    tokens = torch.cat(written_tokens), torch.cat(asked_tokens)
-    prose = torch.tensor([token for piece in lessons.prose.pieces for token in piece])
-    met = sum(ids.cpu().bincount(minlength=model.config.vocab_size) / len(ids) for ids in (*tokens, prose))
-    weights = rarity(torch.as_tensor(met) * 1e6).to(device)
-    codes = token_codes(model.model.embed_tokens.weight, model.config.retriever_size)
-    for layer in range(len(keys)):
-        asked = torch.cat(queries[layer]), tokens[1]
-        lexical_start(
-            decoder(model, layer).retriever,
-            (torch.cat(keys[layer]), tokens[0]),
-            asked,
-            codes,
-            weights,  # type: ignore
-        )

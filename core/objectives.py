@@ -89,6 +89,11 @@ def predict(model: MPlusForCausalLM, packed: Packed, prefix: Prefix | None = Non
     """Read packed rows with the read adapter and compare with their labels."""
     with merged(model, READ):
         hidden = behind(model, packed, prefix, num_memory)
+    return compare(model, hidden, packed)
+
+
+def compare(model: MPlusForCausalLM, hidden: Tensor, packed: Packed) -> Outcome:
+    """Predict from last hidden states (B, W, d) and compare with the labels."""
     predicting = packed.labels != IGNORED
     logits = F.linear(hidden[predicting], model.lm_head.weight).float()
     labels, weights = packed.labels[predicting], packed.weights[predicting]
@@ -135,10 +140,12 @@ class Surrounded(NamedTuple):
     """θ after the lesson's blocks were written at their ages and other blocks at all others.
 
     pool (L, B, N, d): oldest first, in bfloat16. inside (L, B, C, K) bool: which of the lesson's tokens it still holds.
+    places (L, B, N): which of the lesson's B · C · K tokens each of θ's is, -1 for others.
     """
 
     pool: Tensor
     inside: Tensor
+    places: Tensor
 
 
 def surround(
@@ -176,7 +183,8 @@ def surround(
                     F.embedding(other[layer].to(device), theirs[layer]))
         for layer in range(layers)
     ]  # fmt: skip
-    return Surrounded(torch.stack(pool), inside[:, :-1].view(layers, batch, count, size).to(device))
+    places = torch.where(chunk >= 0, own, -1).to(device)
+    return Surrounded(torch.stack(pool), inside[:, :-1].view(layers, batch, count, size).to(device), places)
 
 
 def decoder(model: MPlusForCausalLM, layer: int) -> MPlusDecoderLayer:

@@ -1,7 +1,7 @@
 """Several token sequences in one row: many questions about the same memory cost one pass instead of many.
 
-Sequences of a row do not see each other. They all see the row's context, if it has one, and whatever prefix of memory
-lies before the row; each is positioned as if it stood there alone.
+Sequences of a row do not see each other. They all see whatever lies before the row, memory or a context that was read;
+each is positioned as if it stood there alone.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-IGNORED, CONTEXT, NOTHING = -100, 0, -1
+IGNORED, NOTHING = -100, -1
 
 
 class Passage(NamedTuple):
@@ -25,8 +25,8 @@ class Packed(NamedTuple):
     """A batch of B rows of width W; all tensors (B, W).
 
     labels: the token to predict after each position, IGNORED where there is none. weights: of those in the loss.
-    positions: of each token, counted from the row's own start, that is, behind any prefix.
-    segments: CONTEXT, or the number of a passage counted from 1, or NOTHING on padding.
+    positions: of each token in its passage, that is, behind any prefix.
+    segments: the number of the passage in its row, NOTHING on padding.
     """
 
     ids: Tensor
@@ -38,11 +38,7 @@ class Packed(NamedTuple):
     @property
     def visible(self) -> Tensor:
         """(B, W, W) bool: which earlier tokens of its row each token may attend to."""
-        own = self.segments[:, :, None] == self.segments[:, None]
-        context = (self.segments[:, None] == CONTEXT) & (self.segments[:, :, None] >= CONTEXT)
-        width = self.ids.shape[1]
-        # A token always sees itself, so that padding does not divide by zero.
-        return (own | context).tril() | torch.eye(width, dtype=torch.bool, device=self.ids.device)
+        return (self.segments[:, :, None] == self.segments[:, None]).tril()
 
     def prompt_mask(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """(B, Q, W) float: 1 on the first prompts[b][q] tokens of passage q of row b, for rows of up to Q passages."""
@@ -52,44 +48,43 @@ class Packed(NamedTuple):
             lengths[index, : len(row)] = torch.tensor(row)
         mask = torch.zeros(len(prompts), count, self.ids.shape[1])
         for number in range(count):
-            inside = self.segments.cpu() == number + 1
+            inside = self.segments.cpu() == number
             mask[:, number] = (inside & (inside.cumsum(1) <= lengths[:, number, None])).float()
         return mask.to(self.ids.device)
 
     def all_right(self, right: Tensor) -> Tensor:
-        """(B, Q) bool, for passages 1 to Q: is every label right? `right` (B, W) is true where the prediction is.
+        """(B, Q) bool, for Q passages: is every label right? `right` (B, W) is true where the prediction is.
 
         Passages that are not there, or have no labels, count as right.
         """
-        wrong = (self.labels != IGNORED) & ~right & (self.segments > CONTEXT)
-        count = max(1, int(self.segments.max()))
-        mistakes = torch.zeros(len(self.ids), count + 1, dtype=torch.int64, device=self.ids.device)
-        mistakes.scatter_add_(1, self.segments.clamp(min=CONTEXT), wrong.long())
-        return mistakes[:, 1:] == 0
+        wrong = (self.labels != IGNORED) & ~right
+        count = max(1, int(self.segments.max()) + 1)
+        mistakes = torch.zeros(len(self.ids), count, dtype=torch.int64, device=self.ids.device)
+        return mistakes.scatter_add_(1, self.segments.clamp(min=0), wrong.long()) == 0
 
     def to(self, device: torch.device) -> "Packed":
         return Packed(*(tensor.to(device) for tensor in self))
 
 
-def pack(rows: Sequence[Sequence[Passage]], contexts: Sequence[Passage] | None = None, padding: int = 0) -> Packed:
-    """Lay the passages of each row one after the other, behind the row's context."""
-    contexts = contexts or [Passage([])] * len(rows)
-    width = max(
-        len(context.ids) + sum(len(passage.ids) for passage in row) for row, context in zip(rows, contexts, strict=True)
-    )
-    shape = len(rows), width
+def pack(rows: Sequence[Sequence[Passage]], padding: int = 0) -> Packed:
+    """Lay the passages of each row one after the other."""
+    shape = len(rows), max(sum(len(passage.ids) for passage in row) for row in rows)
     ids, labels = torch.full(shape, padding), torch.full(shape, IGNORED)
     positions, segments = torch.zeros(shape, dtype=torch.int64), torch.full(shape, NOTHING)
     weights = torch.zeros(shape)
-    for index, (row, context) in enumerate(zip(rows, contexts, strict=True)):
+    for index, row in enumerate(rows):
         start = 0
-        for number, passage in enumerate([context, *row]):
+        for number, passage in enumerate(row):
             end, tokens = start + len(passage.ids), torch.tensor(passage.ids, dtype=torch.int64)
             ids[index, start:end], segments[index, start:end] = tokens, number
-            before = len(context.ids) if number else 0
-            positions[index, start:end] = before + torch.arange(len(tokens))
+            positions[index, start:end] = torch.arange(len(tokens))
             predicting = slice(start + passage.start - 1, max(start + passage.start, end) - 1)
             labels[index, predicting] = tokens[passage.start :]
             weights[index, predicting] = passage.weight
             start = end
     return Packed(ids, labels, weights, positions, segments)
+
+
+def find(ids: list[int], part: list[int]) -> list[int]:
+    """Where `part` begins in `ids`, all places; nowhere if it is empty."""
+    return [start for start in range(len(ids) - len(part) + 1) if part and ids[start : start + len(part)] == part]

@@ -129,14 +129,43 @@ SLOTS = {
 
 def draw_pattern(world: Any) -> tuple[str, str, str, str, str]:
     """A statement, a question about one of its slots, the answer, what it is about, and the name of the relation."""
-    number = world.rng.randrange(len(PATTERNS))
-    pattern = PATTERNS[number]
-    kinds = dict(entry.split("=") for entry in pattern.slots.split())
-    values = {slot: SLOTS[kind](world) if kind in SLOTS else world.value(kind) for slot, kind in kinds.items()}
+    number, pattern, values = _fill(world)
     asked = world.rng.choices(list(pattern.questions), [3] + [1] * (len(pattern.questions) - 1))[0]
-    if asked == "a" and (values["a"] in ("I", "we") or values["a"].startswith("my ")):
+    if _nameless(asked, values):
         asked = next(iter(pattern.questions))
     statements = [text for text in pattern.statements.split("|") if f"{{{asked}}}" in text]
     statement = world.pick(statements).format(**values)
     question = world.pick(pattern.questions[asked].split("|")).format(**values)
-    return statement, question, values[asked], values.get("a") or values[next(iter(kinds))], f"pattern{number} {asked}"
+    return statement, question, values[asked], _subject(values), f"pattern{number} {asked}"
+
+
+def draw_statement(world: Any) -> tuple[str, list[tuple[str, str]], str, str]:
+    """A statement, (question, answer) pairs about all its slots, what it is about, and the name of the relation.
+
+    The slot that a pattern lists first is asked for in two ways, where it has them, the others in one.
+    """
+    number, pattern, values = _fill(world)
+    statement = world.pick(pattern.statements.split("|"))
+    slots = [slot for slot in pattern.questions if f"{{{slot}}}" in statement and not _nameless(slot, values)]
+    asked = []
+    for slot in slots:
+        phrasings = pattern.questions[slot].split("|")
+        chosen = world.rng.sample(phrasings, min(len(phrasings), 2 if slot == slots[0] else 1))
+        asked += [(text.format(**values), values[slot]) for text in chosen]
+    return statement.format(**values), asked, _subject(values), f"pattern{number}"
+
+
+def _fill(world: Any) -> tuple[int, Pattern, dict[str, str]]:
+    number = world.rng.randrange(len(PATTERNS))
+    kinds = dict(entry.split("=") for entry in PATTERNS[number].slots.split())
+    values = {slot: SLOTS[kind](world) if kind in SLOTS else world.value(kind) for slot, kind in kinds.items()}
+    return number, PATTERNS[number], values
+
+
+def _nameless(slot: str, values: dict[str, str]) -> bool:
+    """Is it somebody whom only the speaker can name?"""
+    return slot == "a" and (values["a"] in ("I", "we") or values["a"].startswith("my "))
+
+
+def _subject(values: dict[str, str]) -> str:
+    return values.get("a") or next(iter(values.values()))

@@ -4,22 +4,27 @@ A module, so that data-parallel wrappers see the forward pass. What it carries f
 what a resume needs, is its `progress`.
 """
 
-import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .context_lesson import learn_in_context
 from .curriculum import Lesson, Task
-from .lessons import Item, Lessons
-from .lexical_start import start_retrievers
+from .lessons import Lessons
 from .model import MPlusForCausalLM
-from .objectives import Outcome, PastBlocks, identity_loss, predict, projected, surround, write_chunks
+from .objectives import Outcome, identity_loss, predict, projected, surround, write_chunks
 from .packing import Packed, Passage, pack
+from .past import Past
+from .pointing import attention_of, pointer_loss, to_written
+from .refit import refit_retrievers
 from .retrieval_lesson import TaughtPrefix
+from .streams import Item, Question
 
 RETRIEVER_WEIGHT, RETRIEVER_STEPS = 0.5, 0.5  # of the retriever's loss, and on which share of the steps it counts
-IDENTITY_WEIGHT = 0.5  # of the loss that keeps in memory what its tokens stand for
+IDENTITY_WEIGHT = 0.3  # of the loss that keeps in memory what its tokens stand for
+LANGUAGE = 0.1  # on which share of the steps in context the contexts are predicted too
 RIVALS = 128  # blocks of earlier steps that the right block is told apart from, besides those of the batch
 FARTHEST = 600  # writes; ages are drawn log-uniformly up to here
 REPEAT = "Repeat:"
@@ -34,10 +39,9 @@ class Practice(nn.Module):
     ):
         """repeat: the tokens that ask for a whole chunk. keep: past blocks. crowd: memories written in warming up."""
         super().__init__()
-        self.crowd = crowd
         self.model, self.lessons, self.rng, self.repeat = model, lessons, lessons.rng, repeat
         self.generator = torch.Generator().manual_seed(seed)
-        self.past = PastBlocks(keep)
+        self.past = Past(model, lessons, self.generator, keep, crowd)
         self.tokens = 0
         self.retriever_started = False
         self.often: Tensor | None = None
@@ -45,69 +49,77 @@ class Practice(nn.Module):
     def prepare(self, lesson: Lesson) -> None:
         """Before a lesson's first step: the retriever gets its start when it is first needed."""
         if not self.retriever_started and any(task.long_term for task in lesson.tasks):
-            start_retrievers(self.model, self.lessons, self._newest(self.crowd, 1))
+            self.refit(lesson)
             self.retriever_started = True
 
+    def refit(self, lesson: Lesson) -> list[float]:
+        """Fit the retrievers to the model as it is now, in as many steps as the lesson says: the shares found."""
+        return refit_retrievers(self.model, self.lessons, self.generator, lesson.refit, 24 * self.past.crowd)
+
     def forward(self, lesson: Lesson, figures: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
-        """`figures` are the running ones: they decide how plain the facts are."""
+        """One step. `figures` are the running ones: they decide how plain the facts are."""
         self.lessons.facts.plain = lesson.plain_share(figures)
         task = self.rng.choices(lesson.tasks, [task.share for task in lesson.tasks])[0]
         return getattr(self, task.kind)(task)
 
-    # ── the four kinds of steps ──
+    # ── the kinds of steps ──
 
     def context(self, task: Task) -> tuple[Tensor, dict[str, float]]:
-        """Facts in the row itself; their own tokens are predicted too, lightly."""
-        drawn = [self.lessons.context(5) for _ in range(task.batch)]
-        rows = [[asked(item) for item in items] for _, items in drawn]
-        packed = self._packed(rows, [Passage(ids, 1, 0.05) for ids, _ in drawn])
-        outcome = predict(self.model, packed)
-        return outcome.loss, {"context": mean(self._hits(packed, outcome, rows))}
+        """Facts in the row itself; now and then their own tokens are predicted too, lightly."""
+        contexts = self.lessons.contexts(task.batch, task.questions)
+        read = learn_in_context(self.model, contexts, task.pointer, self.rng.random() < LANGUAGE)
+        self.tokens += read.num_tokens
+        pointed = {} if read.mass is None else {"context_pointed": read.mass}
+        return read.loss, {"context": mean(read.right)} | pointed
 
     def blocks(self, task: Task) -> tuple[Tensor, dict[str, float]]:
         """Facts in freshly written blocks, and nothing else in memory; whole chunks are asked back as well."""
         count = self.rng.choice(task.chunks)
         ids, items = self._chunks(task, count)
-        written = write_chunks(self.model, ids, self._newest(task.batch, (count + 1) // 2))
+        written = write_chunks(self.model, ids, self.past.newest(task.batch, (count + 1) // 2))
         self.past.add(written[:, :, :2])
-        rows = []
-        for chunk, memory in zip(ids[:, -1].tolist(), items, strict=True):
-            known = [item for part in memory for item in part]
-            row = [asked(item, 2.0) for item in self.rng.sample(known, min(task.questions, len(known)))]
+        rows, sources = self._questions(task, items, 2.0)
+        for chunk, row, answered in zip(ids[:, -1].tolist(), rows, sources, strict=True):
             if not row or self.rng.random() < task.repeat:
                 row.append(Passage(self.repeat + chunk, len(self.repeat), 0.5))
-            rows.append(row)
-        packed = self._packed(rows)
-        outcome = predict(self.model, packed, lambda layer, _: written[layer].flatten(1, 2), count * written.shape[3])
+                answered.append(-1)
+        packed, size = self._packed(rows), written.shape[3]
+        with attention_of(self.model, task.pointer > 0) as weights:
+            outcome = predict(self.model, packed, lambda layer, _: written[layer].flatten(1, 2), count * size)
+        held = torch.arange(task.batch * count * size, device=ids.device).view(task.batch, -1)
+        pointer, pointed = self._pointer(task, weights, lambda _: held, rows, sources, ids)
         answers = [[passage.weight > 1 for passage in row] for row in rows]
         kept, figures = self._identity(written, ids)
-        return outcome.loss + kept, figures | {"blocks": mean(self._hits(packed, outcome, rows, answers))}
+        hits = self._hits(packed, outcome, rows, answers)
+        return outcome.loss + pointer + kept, figures | pointed | {"blocks": mean(hits)}
 
     def memory(self, task: Task, retriever_alone: bool = False) -> tuple[Tensor, dict[str, float]]:
         """Facts in a memory that has read much else before and since."""
         count = self.rng.choice(task.chunks)
         ids, items = self._chunks(task, count, updates=0.12)
-        written = write_chunks(self.model, ids, self._newest(task.batch, (count + 1) // 2))
+        written = write_chunks(self.model, ids, self.past.newest(task.batch, (count + 1) // 2))
         size = self.rng.choice(task.num_blocks)
-        ages = [self._ages(count, FARTHEST if self.rng.random() < task.far else max(8, 2 * size)) for _ in ids]
-        rows, sources = [], torch.full((task.batch, task.questions), -1)
-        for index, memory in enumerate(items):
-            known = [(chunk, item) for chunk, part in enumerate(memory) for item in part]
-            chosen = self.rng.sample(known, min(task.questions, len(known)))
-            sources[index, : len(chosen)] = torch.tensor([chunk for chunk, _ in chosen], dtype=torch.int64)
-            rows.append([asked(item) for _, item in chosen] or [Passage(self.lessons.prose.window(8), 7, 0.0)])
-        outcome, packed, figures, extra = self._read(task, written, ages, size, rows, sources, self._prompts(rows))
+        ages = [self.lessons.ages(count, FARTHEST if self.rng.random() < task.far else max(8, 2 * size)) for _ in ids]
+        rows, answered = self._questions(task, items)
+        sources = torch.full((task.batch, task.questions), -1)
+        for index, row in enumerate(rows):
+            sources[index, : len(row)] = torch.tensor(answered[index], dtype=torch.int64)
+            rows[index] = row or [Passage(self.lessons.prose.window(8), 7, 0.0)]
+        prompts = [[passage.start for passage in row] for row in rows]
+        with attention_of(self.model, task.pointer > 0 and not retriever_alone) as weights:
+            outcome, packed, figures, extra, held = self._read(task, written, ages, size, rows, sources, prompts)
+        pointer, pointed = self._pointer(task, weights, held, rows, answered, ids)
         hits = self._hits(packed, outcome, rows)
         kept, identity = self._identity(written, ids)
-        loss = extra if retriever_alone else outcome.loss + extra + kept
-        old = [ages[b][sources[b, q]] for b, row in enumerate(rows) for q in range(len(row)) if sources[b, q] >= 0]
+        loss = extra if retriever_alone else outcome.loss + extra + pointer + kept
+        old = [ages[b][sources[b, q]] for b, q in places(rows) if sources[b, q] >= 0]
         hits = [hit for hit, (b, q) in zip(hits, places(rows), strict=True) if sources[b, q] >= 0]
         lower = 0
         for name, upper in BANDS:
             band = [hit for hit, age in zip(hits, old, strict=True) if lower <= age < upper]
             figures |= {name: mean(band)} if band else {}
             lower = upper
-        return loss, figures | identity | ({"memory": mean(hits)} if hits else {})
+        return loss, figures | identity | pointed | ({"memory": mean(hits)} if hits else {})
 
     def retriever(self, task: Task) -> tuple[Tensor, dict[str, float]]:
         """As `memory`, but only the retriever learns: the rest is run without a gradient, which is much faster."""
@@ -121,7 +133,7 @@ class Practice(nn.Module):
         self.lessons.prose.refresh()
         ids = torch.tensor([text[: count * length] for text in texts]).view(task.batch, count, length)
         self.tokens += ids.numel()
-        written = write_chunks(self.model, ids.to(self._device), self._newest(task.batch, 1), pairs=False)
+        written = write_chunks(self.model, ids.to(self._device), self.past.newest(task.batch, 1), pairs=False)
         rows = [[Passage(text[count * length :])] for text in texts]
         prompts = [[self.rng.randrange(4, len(row[0].ids))] for row in rows]
         ages = [list(range(count - 1, -1, -1)) for _ in rows]
@@ -133,11 +145,12 @@ class Practice(nn.Module):
     # ── what they share ──
 
     def _read(self, task, written, ages, size, rows, sources, prompts):
-        """Behind θ and what Θ gives: (outcome, packed rows, the retriever's figures, its part of the loss)."""
-        past = self.past.blocks
+        """Behind θ and what Θ gives: (outcome, packed rows, the retriever's figures, its part of the loss, and which
+        written token each token of a layer's prefix is)."""
+        past = self.past.others()
         around = surround(written, past, ages, size, self.generator)
         packed = self._packed(rows)
-        config, none = self.model.config, torch.zeros((), device=self._device)
+        config, none, prefix = self.model.config, torch.zeros((), device=self._device), None
         if task.long_term:
             rivals = torch.randint(past.shape[1], (RIVALS,), generator=self.generator).to(self._device)
             prefix = TaughtPrefix(
@@ -152,8 +165,28 @@ class Practice(nn.Module):
         else:
             theta = lambda layer, _: [projected(self.model, layer, around.pool[layer])]  # noqa: E731
             outcome, figures, extra = predict(self.model, packed, theta, around.pool.shape[2]), {}, none
+        held = prefix.places.__getitem__ if prefix else around.places.__getitem__
         self.past.add(written[:, :, self.rng.randrange(written.shape[2]) :])
-        return outcome, packed, figures, extra
+        return outcome, packed, figures, extra, held
+
+    def _questions(self, task: Task, items, weight: float = 1.0) -> tuple[list[list[Passage]], list[list[int]]]:
+        """Some of all that can be asked of each memory, and the chunks that answer."""
+        rows, sources = [], []
+        for memory in items:
+            known = [(asked(question, weight), chunk) for chunk, part in enumerate(memory)
+                     for item in part for question in item.questions]  # fmt: skip
+            chosen = self.rng.sample(known, min(task.questions, len(known)))
+            rows.append([passage for passage, _ in chosen])
+            sources.append([chunk for _, chunk in chosen])
+        return rows, sources
+
+    def _pointer(self, task: Task, weights, held, rows, sources, ids: Tensor) -> tuple[Tensor | float, dict]:
+        """The weighted pointer loss, and the attention that first tokens of answers get; 0 where it is not taught."""
+        if not weights:
+            return 0.0, {}
+        behind_bos = lambda layer: F.pad(held(layer), (int(self.model.config.has_bos), 0), value=-1)  # noqa: E731
+        loss, mass = pointer_loss(weights, behind_bos, to_written(rows, sources, ids, self.model.config.block_size))
+        return task.pointer * loss, {} if mass is None else {"pointed": mass}
 
     def _identity(self, written: Tensor, ids: Tensor) -> tuple[Tensor, dict[str, float]]:
         if self.often is None:  # frequent tokens are mostly left out
@@ -165,43 +198,17 @@ class Practice(nn.Module):
 
     def _chunks(self, task: Task, count: int, updates: float = 0.0) -> tuple[Tensor, list[list[list[Item]]]]:
         least, longest = self.lessons.min_chunk, self.lessons.chunk_size
-        middle = max(longest * 11 // 16, (least + longest) // 2)
         short = self.rng.random() < task.short
-        length = self.rng.randint(*((least, middle) if short else (longest // 2 + 1, longest)))
+        length = self.rng.randint(least if short else longest // 2 + 1, longest)
         chunks = self.lessons.chunks(task.batch, count, length, updates)
         ids = torch.tensor(chunks.ids).to(self._device)
         self.tokens += ids.numel()
         return ids, chunks.items
 
-    def _newest(self, batch: int, count: int) -> Tensor:
-        """What the first chunks are written behind: blocks of earlier steps, to begin with of prose."""
-        size = self.model.config.block_size
-        if not len(self.past):
-            pool: Tensor = self.model.memory.pool  # type: ignore[assignment]
-            newest = pool[:, None, None, -size:]
-            with torch.no_grad():
-                for _ in range(8):
-                    text = [self.lessons.prose.window(2 * self.lessons.chunk_size) for _ in range(self.crowd)]
-                    ids = torch.tensor(text).view(self.crowd, 2, -1).to(self._device)
-                    newest = newest.expand(-1, self.crowd, 1, -1, -1)
-                    self.past.add(write_chunks(self.model, ids, newest))
-                    newest = self.past.pick(self.crowd, 1, self.generator)
-        return self.past.pick(batch, count, self.generator)
-
-    def _ages(self, count: int, farthest: int) -> list[int]:
-        """Different ages in writes, log-uniform, oldest first."""
-        ages: set[int] = set()
-        while len(ages) < count:
-            ages.add(int(math.exp(self.rng.random() * math.log(farthest))) - 1)
-        return sorted(ages, reverse=True)
-
-    def _packed(self, rows: list[list[Passage]], contexts: list[Passage] | None = None) -> Packed:
-        packed = pack(rows, contexts, self.model.config.pad_token_id or 0).to(self._device)
+    def _packed(self, rows: list[list[Passage]]) -> Packed:
+        packed = pack(rows, self.model.config.pad_token_id or 0).to(self._device)
         self.tokens += packed.ids.numel()
         return packed
-
-    def _prompts(self, rows: list[list[Passage]]) -> list[list[int]]:
-        return [[passage.start for passage in row] for row in rows]
 
     def _hits(self, packed: Packed, outcome: Outcome, rows, chosen: list[list[bool]] | None = None) -> list[bool]:
         right = packed.all_right(outcome.right).tolist()
@@ -230,9 +237,9 @@ class Practice(nn.Module):
         self.often = None if state["often"] is None else state["often"].to(self._device)
 
 
-def asked(item: Item, weight: float = 1.0) -> Passage:
+def asked(question: Question, weight: float = 1.0) -> Passage:
     """A question with its answer, of which only the answer is to be predicted."""
-    return Passage(item.prompt + item.answer, len(item.prompt), weight)
+    return Passage(question.prompt + question.answer, len(question.prompt), weight)
 
 
 def places(rows: list[list[Passage]]) -> list[tuple[int, int]]:

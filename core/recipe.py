@@ -14,10 +14,11 @@ from .curriculum import FINEWEB
 from .data import Documents, Source, open_source
 from .facts import World
 from .induction import induction_init
-from .lessons import Facts, GeneratedDocuments, Lessons, Prose
+from .lessons import Lessons
 from .model import MPlusForCausalLM
 from .objectives import merged
 from .practice import REPEAT, Practice
+from .streams import Facts, GeneratedDocuments, Prose
 from .tokenizer_training import train_tokenizer
 
 TEXTS, CHARACTERS, FACTS = 12, 300_000, 20_000  # what the tokenizer is trained on

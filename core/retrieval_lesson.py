@@ -22,6 +22,8 @@ MANY = 4  # tokens of the right block that must have left θ before it is worth 
 class TaughtPrefix:
     """A `Prefix` for B packed rows: [retrieved blocks, oldest first | θ]; collects the retriever's loss on the way.
 
+    places: by layer, which of the lesson's B · C · K tokens each token of the prefix is, -1 for others (B, P).
+
     blocks (L, B, C, K, d), past (L, m, K, d): the lesson's blocks and m rivals. ages (B, C): of the lesson's chunks.
     asked (B, Q, W): 1 on the question's tokens. sources (B, Q): the chunk that answers it, -1 where there is none.
     top: blocks that come back per row. shown: how often the right block is put among them where it was missed.
@@ -37,6 +39,7 @@ class TaughtPrefix:
     top: int
     shown: float
     generator: torch.Generator
+    places: dict[int, Tensor] = field(default_factory=dict)
     losses: list[Tensor] = field(default_factory=list)
     found: list[float] = field(default_factory=list)
 
@@ -70,6 +73,9 @@ class TaughtPrefix:
         filler = torch.randint(self.past.shape[1] * self.size, here.shape, generator=self.generator).to(here.device)
         others = F.embedding(filler, self.past[layer].flatten(0, 1))
         tokens = torch.where((here | ~mine[..., None])[..., None], tokens, others)
+        slots = best[..., None] * self.size + torch.arange(self.size, device=best.device)
+        returned = torch.where(here & mine[..., None], slots, -1).flatten(1)
+        self.places[layer] = torch.cat([returned, self.around.places[layer]], dim=1)
         theta = projected(self.model, layer, self.around.pool[layer])
         return [projected(self.model, layer, tokens.flatten(1, 2)), theta]
 

@@ -3,6 +3,7 @@
 python -m core.train --recipe mini --data novels/ --out runs/mini               a small M+ from nothing
 python -m core.train --stage 1 --base meta-llama/Llama-3.1-8B --out runs/one    a stage of the paper on any Llama
 accelerate launch -m core.train …                                               the same on many processes
+python -m core.train --refit-retrievers mini --data novels/ --out runs/refit    only the retrievers, anew
 
 Interrupted or killed, `--resume` goes on where the last checkpoint stands.
 """
@@ -17,12 +18,13 @@ from accelerate import Accelerator
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from .checkpoint import find, load_model
+from .checkpoint import find, load_model, save_model
 from .config import MPlusConfig
-from .curriculum import FINEWEB, GEOMETRY, MINI, PAPER, SHAPES, SLIMPAJAMA
+from .curriculum import FINEWEB, GEOMETRY, MINI, PAPER, SHAPES, SLIMPAJAMA, Lesson
 from .document_practice import DocumentPractice, stage_optimizers
 from .practice import Practice
 from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
+from .refit import refit_retrievers
 from .training import Training, accelerator, checkpoints
 
 
@@ -31,6 +33,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--recipe", choices=sorted(SHAPES), help="a small model from nothing, all stages")
     what.add_argument("--stage", type=int, choices=(1, 2, 3), help="a stage of the paper, on top of --base")
+    what.add_argument("--refit-retrievers", metavar="MODEL", help="fit only the retrievers of a small model anew")
     parser.add_argument("--base", help="checkpoint to start a stage from: M+ or any Llama")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of a fresh base's memory")
     parser.add_argument("--data", nargs="*", default=[], help="files, folders or hub names of documents")
@@ -39,6 +42,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=1, help="independent memories a step, of a stage")
     parser.add_argument("--max-steps", type=int, help="stop after so many steps; --resume goes on")
+    parser.add_argument("--refit-steps", type=int, default=100, help="steps of --refit-retrievers for each layer")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
     parser.add_argument("--save-minutes", type=float, default=3.0)
     parser.add_argument("--log-every", type=int, default=20, help="steps between two records")
@@ -78,14 +82,33 @@ def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
     return Training(processes, practice, [stage], stage_optimizers(model), tokenizer, args.out)
 
 
-def settle(practice: Practice) -> None:
-    """A checkpoint starts from memory of its own writing, not from the noise it was trained from."""
+def settle(practice: Practice, lesson: Lesson) -> None:
+    """A checkpoint has retrievers that fit it, and starts from memory of its own writing, not from noise."""
+    if lesson.refit:
+        practice.refit(lesson)
     fill_pool(practice.model, practice.lessons.prose, practice.generator)
+
+
+def refit(args: argparse.Namespace) -> None:
+    """Fit the retrievers of a model with generated facts and prose from `--data`, and keep it under `--out`."""
+    model = load_model(args.refit_retrievers)
+    if not model.config.num_retrieved or model.config.relevance != "block":
+        raise ValueError(f"{args.refit_retrievers} has no retriever of the block rule; choose a model that has.")
+    tokenizer = AutoTokenizer.from_pretrained(find(args.refit_retrievers))
+    practice = recipe_practice(model, tokenizer, find_sources(args.data), args.seed)
+    found = refit_retrievers(model, practice.lessons, practice.generator, args.refit_steps)
+    save_model(model, args.out)
+    tokenizer.save_pretrained(args.out)
+    shares = ", ".join(f"{share:.0%}" for share in found)
+    print(f"Of held-out questions, layer by layer, the right block would be retrieved for {shares}.")
 
 
 def main(argv: list[str] | None = None) -> int:
     args = arguments(argv)
     try:
+        if args.refit_retrievers:
+            refit(args)
+            return 0
         start = start_recipe if args.recipe else start_stage
         training = start(args, accelerator(args.precision))
         if args.resume and not training.resume():

@@ -57,7 +57,7 @@ class Training:
 
     practice: a module that holds `.model`, counts `.tokens`, may change the model in `prepare(phase)` before a phase,
     and has `progress` and `load_progress` for what it carries from step to step. Parameter groups are called by the
-    names that a phase's `rates` gives rates for. before_export(practice) runs before a phase's model is kept.
+    names that a phase's `rates` gives rates for. before_export(practice, phase) runs before a phase's model is kept.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Training:
         tokenizer: PreTrainedTokenizerBase,
         out: Path,
         clip: float | None = None,
-        before_export: Callable[[Any], None] | None = None,
+        before_export: Callable[[Any, Any], None] | None = None,
     ):
         self.accelerator, self.practice, self.plan, self.tokenizer = accelerator, practice, plan, tokenizer
         self.out, self.clip, self.state, self.before_export = out, clip, TrainState(), before_export
@@ -166,7 +166,7 @@ class Training:
         name = getattr(phase, "saves", "") or (phase.name if phase.name.startswith("stage") else "")
         if name and self.accelerator.is_main_process:
             if self.before_export:
-                self.before_export(self.practice)
+                self.before_export(self.practice, phase)
             self.export(self.out / name)
         self.state.phase, self.state.step = self.state.phase + 1, 0
         self.state.figures, self.state.agreed = {}, {}

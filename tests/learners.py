@@ -9,9 +9,10 @@ from transformers import PreTrainedTokenizerFast
 from core.config import MPlusConfig
 from core.curriculum import GEOMETRY, Lesson, Task
 from core.facts import World
-from core.lessons import Facts, GeneratedDocuments, Lessons, Prose
+from core.lessons import Lessons
 from core.practice import Practice
 from core.recipe import recipe_model, recipe_optimizers
+from core.streams import Facts, GeneratedDocuments, Prose
 from core.tokenizer_training import train_tokenizer
 from core.training import Training, accelerator
 
@@ -20,10 +21,12 @@ LITTLE = {
     "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 16, "lora_rank": 2, "lora_alpha": 4.0,
     "block_size": 16, "num_blocks": 4, "num_retrieved": 32, "chunk_size": 32, "min_chunk": 16,
 }  # fmt: skip
-SMALL = {"batch": 2, "chunks": (2, 3), "questions": 2, "num_blocks": (4,)}
+SMALL = {"batch": 2, "chunks": (2, 3), "questions": 2, "num_blocks": (4,), "pointer": 0.2}
+CONTEXT = Task("context", 1.0, 2, questions=4, pointer=0.3)
+BLOCKS = Task("blocks", 1.0, 2, chunks=(1, 3), repeat=0.5, pointer=0.2)
 PLAN = (
-    Lesson("first", 3, (Task("context", 1.0, 2), Task("blocks", 1.0, 2, chunks=(1, 3), repeat=0.5)), saves="first"),
-    Lesson("second", 3, (Task("retriever", 1.0, **SMALL, long_term=True), Task("prose", 1.0, **SMALL))),
+    Lesson("first", 3, (CONTEXT, BLOCKS), saves="first"),
+    Lesson("second", 3, (Task("retriever", 1.0, **SMALL, long_term=True), Task("prose", 1.0, **SMALL)), refit=2),
     Lesson("third", 4, (Task("memory", 1.0, **SMALL), Task("memory", 1.0, **SMALL, long_term=True)), decay=0.5),
 )
 

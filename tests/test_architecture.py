@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log drops placement weights words relations packing tokenizer_training",
+    "config sources log drops placement base_bits weights words relations packing tokenizer_training",
     "cache adapters disk quantised retriever rules prompts state curriculum data phrasings",
     "decoding model memory facts lexical_start",
     "memory_file reading official statements induction",

@@ -6,14 +6,12 @@ import pytest
 
 from core.data import Documents, Source, cut_document
 from core.facts import World
-from core.lessons import Facts
+from core.packing import find
+from core.statements import draw, plain_statement
+from core.streams import Facts, opens_with_an_answer
 from tests.learners import little_lessons, little_tokenizer
 
 TOKENIZER = little_tokenizer()
-
-
-def contains(ids, part):
-    return any(ids[start : start + len(part)] == part for start in range(len(ids) - len(part) + 1))
 
 
 def test_facts_answer_their_questions_and_are_opaque():
@@ -41,6 +39,56 @@ def test_another_fact_is_about_the_same_and_says_something_else():
     assert all(one.subject == other.subject and one.relation != other.relation for one, other in pairs)
 
 
+def test_a_statement_answers_several_questions_all_of_them_from_its_own_words():
+    world, counts, statement = World(random.Random(4), ["willow", "harbour"]), [], None
+    for number in range(2000):
+        statement = draw(world, statement if number % 3 else None)
+        counts.append(len(statement.questions))
+        assert len(set(statement.questions)) == counts[-1]
+        for question, answer in statement.questions:
+            assert answer in statement.text and answer.lower() not in question.lower()
+            assert "{" not in question and question[0] == question[0].upper()
+    assert sum(count >= 2 for count in counts) > 0.95 * len(counts) and max(counts) >= 4
+    slots = {answer for _, answer in draw(World(random.Random(11))).questions}
+    several = [draw(World(random.Random(seed))) for seed in range(100)]
+    assert slots and sum(len({answer for _, answer in one.questions}) > 1 for one in several) > 15
+    assert all(len(plain_statement(world, several[0]).questions) == 1 for _ in range(20))
+
+
+def test_another_statement_about_the_same_says_something_else():
+    world = World(random.Random(5))
+    pairs = []
+    while len(pairs) < 100:
+        one = draw(world)
+        if not one.relation.startswith("pattern"):
+            pairs.append((one, draw(world, one)))
+    assert sum(one.subject == other.subject for one, other in pairs) > 90
+    assert all(one.relation != other.relation for one, other in pairs)
+
+
+def test_a_context_says_where_the_answers_stand():
+    lessons = little_lessons(TOKENIZER, 3)
+    lengths, asked, found = set(), 0, 0
+    for _ in range(20):
+        contexts = lessons.contexts(2, 6)
+        lengths |= {len(context.ids) for context in contexts}
+        for context in contexts:
+            assert 1 <= len(context.asked) <= 6
+            for question, places in context.asked:
+                asked, found = asked + 1, found + bool(places)
+                answer = question.answer[:-1]
+                assert all(context.ids[place : place + len(answer)] == answer for place in places)
+    assert len(lengths) > 20 and found > 0.95 * asked
+
+
+def test_statements_that_open_with_an_answer_come_more_often():
+    facts = Facts(World(random.Random(8)), TOKENIZER)
+    before = facts.encode(facts._draw() + facts._draw())
+    came = [next(facts) for _ in range(600)]
+    share = [sum(map(opens_with_an_answer, items)) / len(items) for items in (before, came)]
+    assert share[1] > share[0] + 0.03
+
+
 @pytest.mark.parametrize("length", [17, 24, 32])
 def test_chunks_are_as_long_as_asked_and_hold_what_is_asked(length):
     lessons = little_lessons(TOKENIZER)
@@ -52,7 +100,8 @@ def test_chunks_are_as_long_as_asked_and_hold_what_is_asked(length):
                 assert len(chunk) == length
                 for item in known:
                     asked += 1
-                    assert contains(chunk, item.statement) and item.answer[-1] == TOKENIZER.eos_token_id
+                    assert find(chunk, item.statement) and item.questions
+                    assert all(question.answer[-1] == TOKENIZER.eos_token_id for question in item.questions)
     assert asked > 20
 
 
@@ -65,21 +114,24 @@ def test_a_short_text_is_repeated_as_ingestion_repeats_it():
     known = [(ids, items[0]) for ids, items in filter(None, found)]
     assert len(known) > 5 and all(ids == lessons._repeated(item.statement) for ids, item in known)
     assert any(len(ids) > len(item.statement) for ids, item in known)
+    split = [lessons.chunks(4, 2, length) for length in (36, 38, 40) * 4]  # twice 36 to 43 tokens are two chunks
+    pairs = [(row, asked) for chunks in split for row, asked in zip(chunks.ids, chunks.items, strict=True)]
+    assert any(row[0] == row[1] and not asked[0] and asked[1] for row, asked in pairs)
 
 
 def test_the_state_brings_the_same_lessons_back():
     lessons, other = little_lessons(TOKENIZER, 4), little_lessons(TOKENIZER, 5)
     lessons.chunks(2, 3, 20)
     state = lessons.state_dict()
-    expected = [lessons.chunks(2, 3, length, 0.5) for length in (20, 32, 25)] + [lessons.context(4)]
+    expected = [lessons.chunks(2, 3, length, 0.5) for length in (20, 32, 25)] + lessons.contexts(2, 4)
     other.load_state_dict(state)
-    assert [other.chunks(2, 3, length, 0.5) for length in (20, 32, 25)] + [other.context(4)] == expected
+    assert [other.chunks(2, 3, length, 0.5) for length in (20, 32, 25)] + other.contexts(2, 4) == expected
 
 
 def test_plain_facts_come_in_the_share_asked_for():
     facts = Facts(World(random.Random(6)), TOKENIZER)
     facts.plain = 1.0
-    prompts = {TOKENIZER.decode(next(facts).prompt) for _ in range(400)}
+    prompts = {TOKENIZER.decode(question.prompt) for _ in range(400) for question in next(facts).questions}
     assert all(prompt.startswith(" Question: What is ") for prompt in prompts)
 
 

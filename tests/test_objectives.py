@@ -6,14 +6,18 @@ import pytest
 import torch
 
 from core.adapters import READ, WRITE, use_adapter
+from core.context_lesson import learn_in_context
 from core.induction import induction_init
-from core.lexical_start import start_retrievers
+from core.lessons import Context
 from core.model import MPlusForCausalLM
 from core.objectives import PastBlocks, decoder, merged, predict, surround, write_chunks
 from core.packing import IGNORED, Passage, pack
+from core.pointing import Pointer, attention_of, pointer_loss, pointers, to_written
 from core.recipe import fill_pool, recipe_model
+from core.refit import refit_retrievers, score
 from core.retrieval_lesson import TaughtPrefix
 from core.retriever import Keys, block_late_interaction
+from core.streams import Question
 from tests.learners import little_config, little_lessons, little_tokenizer
 
 SIZE = little_config().block_size
@@ -44,27 +48,108 @@ def test_packed_passages_are_read_as_if_each_stood_alone(model):
     rng = random.Random(0)
     draw = lambda length: [rng.randrange(2, 400) for _ in range(length)]  # noqa: E731
     rows = [[Passage(draw(9), 5), Passage(draw(6), 2)], [Passage(draw(4), 3)]]
-    contexts = [Passage(draw(7)), Passage(draw(3))]
     memory = blocks(model, 2, 1)[:, :, 0]
-    packed = pack(rows, contexts)
+    packed = pack(rows)
     together = predict(model, packed, lambda layer, _: memory[layer], SIZE)
-    for b, (row, context) in enumerate(zip(rows, contexts, strict=True)):
+    for b, row in enumerate(rows):
         for q, passage in enumerate(row):
-            single = torch.tensor([context.ids + passage.ids])
+            single = torch.tensor([passage.ids])
             with use_adapter(model, READ):
                 cut = memory[:, b : b + 1]
                 logits = model.read(single, lambda layer, _, cut=cut: cut[layer], SIZE).logits[0]
-            begin = len(context.ids) + passage.start
-            expected = logits[begin - 1 : -1].argmax(-1) == single[0, begin:]
-            inside = (packed.segments[b] == q + 1) & (packed.labels[b] != IGNORED)
+            expected = logits[passage.start - 1 : -1].argmax(-1) == single[0, passage.start :]
+            inside = (packed.segments[b] == q) & (packed.labels[b] != IGNORED)
             assert together.right[b][inside].tolist() == expected.tolist()
             assert bool(packed.all_right(together.right)[b, q]) == bool(expected.all())
-    alone = pack([[rows[0][0]]], [contexts[0]])
-    lone = predict(model, alone, lambda layer, _: memory[layer, :1], SIZE)
-    only = pack([rows[0][:1], rows[1]], contexts)
+    lone = predict(model, pack([[rows[0][0]]]), lambda layer, _: memory[layer, :1], SIZE)
+    only = pack([rows[0][:1], rows[1]])
     pair = predict(model, only._replace(weights=only.weights * torch.tensor([[1.0], [0.0]])),
                    lambda layer, _: memory[layer], SIZE)  # fmt: skip
     assert torch.allclose(lone.loss, pair.loss, atol=1e-5)
+
+
+def some_contexts(seed=0):
+    """Two contexts of different lengths, three questions; each answer stands twice in its context."""
+    rng = random.Random(seed)
+    draw = lambda length: [rng.randrange(2, 400) for _ in range(length)]  # noqa: E731
+    contexts = []
+    for length, count in ((9, 2), (5, 1)):
+        asked, context = [], draw(length)
+        for _ in range(count):
+            question = Question(draw(4), [*draw(2), 0])
+            context = context + question.answer[:-1] * 2
+            asked.append(question)
+        contexts.append(Context(context, [(question, question.places(context)) for question in asked]))
+    return contexts
+
+
+def test_questions_behind_a_shared_context_are_read_as_if_each_stood_alone(model):
+    contexts = some_contexts()
+    together = learn_in_context(model, contexts)
+    losses, right = [], []
+    for context in contexts:
+        for question, places in context.asked:
+            assert len(places) == 2
+            text = torch.tensor([context.ids + question.prompt + question.answer])
+            with use_adapter(model, READ):
+                logits = model(text).logits[0, -len(question.answer) - 1 : -1]
+            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(question.answer)))
+            right.append(bool((logits.argmax(-1) == torch.tensor(question.answer)).all()))
+    assert torch.allclose(together.loss, torch.stack(losses).mean(), atol=1e-4) and together.right == right
+    assert together.mass is None and learn_in_context(model, contexts, language=True).loss > together.loss
+
+
+def test_the_pointer_loss_draws_attention_to_the_answers_in_context():
+    model, contexts = recipe_model(little_config(), 0), some_contexts(1)
+    optimizer = torch.optim.Adam([p for name, p in model.named_parameters() if "retriever" not in name], lr=3e-3)
+    masses = []
+    for _ in range(12):
+        read = learn_in_context(model, contexts, pointer=1.0)
+        masses.append(read.mass)
+        (read.loss - learn_in_context(model, contexts).loss).backward()  # the pointer's part alone
+        optimizer.step()
+        optimizer.zero_grad()
+    assert masses[0] < 0.3 and masses[-1] > 2 * masses[0] and masses[-1] > 0.3
+
+
+def test_written_answers_are_pointed_to_where_they_were_written(model):
+    chunks = ids(2, 2, 20)
+    answer = [399, 398, 397]
+    chunks[1, 0, 5:8] = chunks[1, 0, 14:17] = torch.tensor(answer)
+    chunks[0, 1, 2:5] = torch.tensor(answer)  # the first two of them leave no token in a block of 16
+    asked = Passage([7, 8, *answer, 0], 2)
+    rows = [[Passage([5, 6, 7], 2), asked], [asked, Passage([5, 6], 1)]]
+    found = to_written(rows, [[-1, 1], [0, -1]], chunks, SIZE)
+    assert found.rows.tolist() == [0, 1, 1, 1] and found.columns.tolist() == [3 + 3, 1, 2, 3]
+    assert found.first.tolist() == [False, True, False, False] and not found.marked[:, -1].any()
+    places = [row.nonzero()[:, 0].tolist() for row in found.marked]
+    assert places == [[1 * SIZE + 0], *([2 * SIZE + k + 1, 2 * SIZE + k + 10] for k in range(3))]
+
+
+def test_the_pointer_loss_is_minus_log_of_the_mass_and_leaves_out_what_is_not_there():
+    weights = {3: torch.tensor([[[[0.1, 0.2, 0.3, 0.4]], [[0.4, 0.3, 0.2, 0.1]]]])}
+    one = pointers([Pointer(0, 0, [5, 7], True), Pointer(0, 0, [2], True)], 9, torch.device("cpu"))
+    loss, mass = pointer_loss(weights, lambda _: torch.tensor([[-1, 7, 5]]), one)
+    assert mass == pytest.approx(0.5) and loss.item() == pytest.approx(-torch.tensor(0.5 + 1e-5).log().item())
+    loss, mass = pointer_loss(weights, lambda _: torch.tensor([[-1, 1, 0]]), one)
+    assert mass is None and loss == 0
+
+
+def test_attention_is_collected_without_a_trace(model):
+    row, memory = pack([[Passage(ids(6).tolist(), 3)], [Passage(ids(4).tolist(), 2)]]), blocks(model, 2, 1)[:, :, 0]
+    before = predict(model, row, lambda layer, _: memory[layer], SIZE)
+    with attention_of(model) as weights:
+        watched = predict(model, row, lambda layer, _: memory[layer], SIZE)
+    assert torch.allclose(before.loss, watched.loss, atol=1e-5) and sorted(weights) == [0, 1]
+    for attention in weights.values():
+        assert attention.shape == (2, 1, 6, 1 + SIZE + 6)
+        assert torch.allclose(attention.sum(-1), torch.ones(2, 1, 6), atol=1e-5)
+    for layer in model.model.layers:
+        assert layer.self_attn.config is model.config and not layer.self_attn._forward_hooks
+        assert not layer.self_attn._forward_pre_hooks
+    with attention_of(model, False) as weights:
+        predict(model, row, lambda layer, _: memory[layer], SIZE)
+    assert not weights
 
 
 def test_prompts_are_marked_without_their_answers():
@@ -113,6 +198,10 @@ def test_a_surrounded_pool_forgets_as_theory_says(model):
     ours = around.pool.float().mean(-1) > 50
     assert torch.equal(ours.sum((0, 2)), around.inside.sum((0, 2, 3)))
     assert around.inside[:, :, 1].all() and ours[:, :, -SIZE:].all()
+    assert torch.equal(around.places >= 0, ours)
+    flat = written.reshape(3, -1, model.config.hidden_size).to(torch.bfloat16)
+    assert all(torch.equal(around.pool[layer][ours[layer]], flat[layer][around.places[layer][ours[layer]]])
+               for layer in range(3))  # fmt: skip
     kept = around.inside[:, :, 0].float().mean().item()
     assert kept == pytest.approx((1 - 1 / 4) ** 6, abs=0.03)
 
@@ -158,6 +247,12 @@ def test_retrieved_blocks_come_oldest_first_and_teach_the_retriever_alone(model,
     model.zero_grad()
     predict(model, packed, prefix, prefix.num_memory)
     assert len(prefix.losses) == 3 and all(0 <= found <= 1 for found in prefix.found)
+    assert sorted(prefix.places) == [0, 1, 2]
+    for layer, places in prefix.places.items():
+        assert places.shape == (2, prefix.num_memory) and places.max() < 2 * 3 * SIZE
+        returned = places[:, : 4 * SIZE]
+        inside = prefix.around.inside[layer].flatten()
+        assert not inside[returned[returned >= 0]].any()  # what is in θ does not come back from Θ
     prefix.loss.backward()
     moved = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert moved and all("retriever" in name for name in moved)
@@ -176,8 +271,9 @@ def test_past_blocks_keep_the_newest():
     assert torch.equal(other.blocks, past.blocks)
 
 
-def test_the_copying_circuit_copies_before_any_training():
-    config = little_config(vocab_size=512, hidden_size=160, num_attention_heads=4)
+@pytest.mark.parametrize("layers", [3, 6])
+def test_the_copying_circuit_copies_before_any_training(layers):
+    config = little_config(vocab_size=512, hidden_size=160, num_attention_heads=4, num_hidden_layers=layers)
     torch.manual_seed(0)
     model = MPlusForCausalLM(config)
     twice = ids(16, 24).repeat(1, 2)
@@ -192,25 +288,29 @@ def test_the_copying_circuit_copies_before_any_training():
         induction_init(fast, torch.Generator())
 
 
-@torch.no_grad()
-def test_the_lexical_start_finds_the_block_with_the_words_of_the_question():
+@pytest.mark.parametrize("steps", [0, 12])
+def test_refitted_retrievers_find_the_block_with_the_answer(steps):
     tokenizer = little_tokenizer()
-    model, lessons = recipe_model(little_config(retriever_size=48), 0), little_lessons(tokenizer)
-    newest = model.memory.pool[:, None, None, -SIZE:].expand(-1, 8, 1, -1, -1)
-    start_retrievers(model, lessons, newest, rounds=2)
-    items = [next(lessons.facts) for _ in range(24)]
-    found = 0
-    written = [model.write(torch.tensor([(item.statement * 3)[:32]]), newest[:, :1, 0])[0] for item in items]
-    reader = decoder(model, 0)
-    keys = reader.retriever.key(reader.input_layernorm(torch.cat(written)))
-    for index, item in enumerate(items):
-        queries = model.model.embed_tokens(torch.tensor(item.prompt))
-        scores = block_late_interaction(
-            reader.retriever.query(reader.input_layernorm(queries)),
-            Keys(keys.flatten(0, 1), torch.arange(24).repeat_interleave(SIZE)),
-        )
-        found += int(scores[::SIZE].argmax() == index)
-    assert found > 12  # chance: one of 24
+    model, lessons = recipe_model(little_config(retriever_size=48, num_retrieved=64), 0), little_lessons(tokenizer)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    found = refit_retrievers(model, lessons, torch.Generator().manual_seed(0), steps, num_facts=96)
+    # Four blocks of 96 facts' and 512 of prose are retrieved: chance is below one in a hundred.
+    assert len(found) == 3 and found[0] > 0.4 and found[1] > 0.15
+    changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert changed and all("retriever" in name for name in changed)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_score_of_refitting_is_the_block_rule(model):
+    generator = torch.Generator().manual_seed(3)
+    queries, stored = (torch.randn(*shape, model.config.hidden_size, generator=generator) for shape in ((2, 5), (4, 3)))
+    asked = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    retriever = decoder(model, 0).retriever
+    scores = score(retriever, queries, asked, stored)
+    keys = Keys(retriever.key(stored).flatten(0, 1), torch.arange(4).repeat_interleave(3))
+    for row in range(2):
+        rule = block_late_interaction(retriever.query(queries[row][asked[row]]), keys)
+        assert torch.allclose(scores[row], rule[::3], atol=1e-4)
 
 
 def test_the_initial_pool_is_written_by_the_model_itself():

@@ -1,0 +1,66 @@
+"""Statements with all that is asked about them: what a small model practises on.
+
+The same sentence answers several questions, about other parts of it and in other words. So the question has to be
+understood, and a sentence that was read once is asked several times: most of a step's work is reading.
+"""
+
+from dataclasses import dataclass
+
+from .facts import Fact, World, capital
+from .phrasings import draw_statement
+from .relations import ATTRIBUTES, RELATIONS
+
+
+@dataclass(frozen=True)
+class Statement:
+    """text: a sentence. questions: (question, answer) pairs, every answer a literal part of the text.
+
+    Pairs that do not keep to that, or whose question gives the answer away, are left out when it is made.
+    """
+
+    text: str
+    questions: tuple[tuple[str, str], ...]
+    subject: str = ""
+    relation: str = ""
+
+    def __post_init__(self) -> None:
+        fair = [pair for pair in self.questions if pair[1] in self.text and pair[1].lower() not in pair[0].lower()]
+        object.__setattr__(self, "questions", tuple(dict.fromkeys(fair)))
+
+
+def of_fact(fact: Fact) -> Statement:
+    """The fact with the one question it comes with."""
+    return Statement(fact.fact, ((fact.question, fact.answer),), fact.subject, fact.relation)
+
+
+def plain_statement(world: World, about: Statement | None = None) -> Statement:
+    """Said and asked in the simplest way; about the same subject as another statement, if one is given."""
+    return of_fact(world.plain_fact(about.subject if about else None))
+
+
+def questioned(world: World, fact: Fact) -> Statement:
+    """A fact of two parts with up to two more phrasings of its question."""
+    name, _, extra = fact.relation.partition(" ")
+    relations = {relation.name: relation for relation in RELATIONS + ATTRIBUTES}
+    relation = relations.get(fact.relation) or relations.get(name)
+    phrasings = relation.questions if relation else []
+    others = world.rng.sample(phrasings, min(2, len(phrasings)))
+    texts = [fact.question, *(capital(text.format(s=fact.subject, o=extra)) for text in others)]
+    return Statement(fact.fact, tuple((text, fact.answer) for text in texts), fact.subject, fact.relation)
+
+
+def draw(world: World, about: Statement | None = None) -> Statement:
+    """Half of them of several parts, with a question or two about each; the others of two parts.
+
+    about: something else about the subject of this statement, which has two parts itself (else it is of no effect).
+    """
+    if about and about.relation and not about.relation.startswith("pattern"):
+        return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
+    while world.rng.random() < 0.5:
+        said, asked, subject, relation = draw_statement(world)
+        pairs = tuple((capital(question), answer) for question, answer in asked)
+        found = Statement(world.dress(said), pairs, subject, relation)
+        if found.questions:
+            return found
+    relation = world.rng.choice(RELATIONS if world.rng.random() < 0.6 else ATTRIBUTES)
+    return questioned(world, world.fact(relation=relation))
