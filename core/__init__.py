@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from .base_bits import quantise_base
 from .checkpoint import export_official, find, load_model, save_model
 from .config import MPlusConfig
 from .decoding import prepare_for_answers
@@ -47,16 +48,18 @@ def load(
     offload: str = "long",
     stored: str | None = None,
     fused: bool | None = None,
+    bits: int | None = None,
     allow_pickle: bool = False,
     **settings: Any,
 ) -> MPlusReader:
     """A reader on any checkpoint: a shipped name, a folder or a hub name; ours, the authors', or a Llama as fresh base.
 
-    device None is the CPU, dtype None float32. `seed` fixes the memory's random drops. `form`: see
-    `new_memory`; "hidden" is needed to export a memory. offload: "none", "long" or "all", what lives on the host
-    (`core.placement`). stored: "int8" or "fp8" for Θ in one byte a number. fused: whether weights are kept once more
-    with the adapters added in (`core.decoding`); None: on a CPU, up to a billion parameters. `settings` override
-    fields of `MPlusConfig` (for a fresh base: block_size, num_blocks, …). Raises ValueError that names what is wrong.
+    device None is the CPU, dtype None float32. `seed` fixes the memory's random drops. form: see `new_memory`;
+    "hidden" is needed to export a memory. offload: "none", "long" or "all", what lives on the host (`core.placement`).
+    stored: "int8" or "fp8" for Θ in one byte a number. fused: whether weights are kept once more with the adapters
+    added in (`core.decoding`); None: on a CPU, up to a billion parameters. bits: 4 or 8 for a quantised base on CUDA.
+    `settings` override fields of `MPlusConfig` (for a fresh base: block_size, num_blocks, …). Raises ValueError that
+    names what is wrong.
     """
     model = load_model(name_or_path, device, dtype, allow_pickle, **settings)
     folder = find(name_or_path)
@@ -66,6 +69,8 @@ def load(
         raise ValueError(
             f"There is no tokenizer in {folder} ({error}); add the checkpoint's tokenizer files."
         ) from error
+    if bits is not None:
+        quantise_base(model, bits)
     if fused is None:
         fused = model.device.type == "cpu" and model.num_parameters() < 10**9
     prepare_for_answers(model, fused)

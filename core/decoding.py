@@ -82,7 +82,7 @@ def prepare_for_answers(model: Any, fuse: bool = True) -> None:
     model.trims_last_layer = True
     embedding = model.get_input_embeddings().weight
     for module in model.modules():
-        if isinstance(module, nn.Linear) and module.weight is not embedding:
+        if type(module) is nn.Linear and module.weight is not embedding:
             # A weight tied to the embedding stays as it is: looking up its rows would become slow.
             module.weight.data = _inputs_outermost(module.weight.data)
     for layer in model.model.layers if fuse else ():

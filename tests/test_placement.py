@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import core
+from core.base_bits import quantise_base
 from core.cache import PrefixBuffer
 from core.log import TokenLog
 from core.memory_file import fingerprint, load_memory, save_memory
@@ -90,6 +91,10 @@ def test_a_wrong_placement_is_named():
         new_memory(model, offload="some")
     with pytest.raises(ValueError, match="cannot be stored as 'int4'"):
         new_memory(model, stored="int4")
+    with pytest.raises(ValueError, match="needs a CUDA device, and this model is on cpu"):
+        quantise_base(model, 4)
+    with pytest.raises(ValueError, match="bits is 3"):
+        quantise_base(model, 3)
 
 
 def test_a_loaded_reader_takes_placement_and_kind():

@@ -1,0 +1,147 @@
+"""One table of what M+ takes and how fast it is, by offload, within ten minutes: `python -m benchmarks.gpu`.
+
+On CUDA at the paper's shape: Llama-3.1-8B with random weights in bfloat16, K 256, N 10,240, K0 2,560, M 150,000, with
+128k tokens ingested. Without a GPU the same code runs a small shape on the CPU. If the time does not suffice, fewer
+tokens are ingested; the table says how many.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch import Tensor
+
+from benchmarks.shapes import MEDIUM, random_chunks, random_model
+from benchmarks.speed import decode
+from benchmarks.timing import now, save, seconds
+from core.adapters import READ, use_adapter
+from core.cache import PrefixBuffer
+from core.cost import LLAMA_8B, PAPER_MB, Setting, memory_cost
+from core.decoding import prepare_for_answers
+from core.model import MPlusForCausalLM
+from core.placement import OFFLOADS
+from core.reading import MemoryPrefix, new_memory, write
+
+PAPER_SHAPE = LLAMA_8B | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+MIB = 2**20
+
+
+class Placed:
+    """A memory somewhere, in the vocabulary of `benchmarks.speed`."""
+
+    def __init__(self, model: MPlusForCausalLM, offload: str, seed: int = 0):
+        self.model, self.buffer = model, PrefixBuffer()
+        self.memory = new_memory(model, "smaller", offload=offload, seed=seed, undo_levels=0)
+
+    def write(self, ids: Tensor) -> None:
+        write(self.model, [self.memory], ids)
+
+    @torch.no_grad()
+    def prefill(self, ids: Tensor):
+        with use_adapter(self.model, READ):
+            prefix = MemoryPrefix(self.model, [self.memory], torch.ones_like(ids))
+            output = self.model.read(ids, prefix, prefix.num_memory, None, self.buffer, logits_to_keep=1)
+        return output.logits, output.past_key_values
+
+    @torch.no_grad()
+    def step(self, ids: Tensor, cache) -> Tensor:
+        with use_adapter(self.model, READ):
+            return self.model(ids.to(self.model.device), past_key_values=cache).logits
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its tensors, wherever they are."""
+        state = self.memory.state
+        held = [state.pool, state.newest, *([] if state.keys is None else [state.keys])]
+        return sum(t.nbytes for t in held) + sum(log.num_bytes for log in state.logs) + self.buffer.num_bytes
+
+
+def peak(cuda: bool) -> float:
+    return torch.cuda.max_memory_allocated() / MIB if cuda else float("nan")
+
+
+def one(model: MPlusForCausalLM, offload: str, chunks: Tensor, limit: float, rounds: int) -> dict[str, float]:
+    cuda, end = model.device.type == "cuda", time.perf_counter() + limit
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    placed, spent = Placed(model, offload), []
+    for chunk in chunks:
+        spent.append(seconds(lambda chunk=chunk: placed.write(chunk[None])))
+        if time.perf_counter() > end:
+            break
+    questions = random_chunks(model.config, rounds + 1, 32, seed=1).to(model.device)
+    changed = seconds(lambda: placed.prefill(questions[:1]))
+    first = [seconds(lambda q=q: placed.prefill(q[None])) for q in questions]
+    one_more = decode(placed, questions[:1])[0]
+    setting = Setting(model.dtype, "smaller", offload, prompt=32, long_term=len(placed.memory.state.logs[0]), undo=0)
+    planned = memory_cost(model.config, setting)
+    return {
+        "tokens ingested": len(spent) * chunks.shape[1], "write, ms": 1000 * statistics.median(spent),
+        "first token after a write, ms": 1000 * changed, "first token, ms": 1000 * statistics.median(first[1:]),
+        "decode, tokens/s": 1 / one_more, "peak device, MiB": peak(cuda), "planned device, MiB": planned.device / MIB,
+        "memory held, MiB": placed.num_bytes / MIB,
+    }  # fmt: skip
+
+
+def together(model: MPlusForCausalLM, chunks: Tensor, count: int, rounds: int = 5) -> dict[str, float]:
+    """Seconds a chunk when `count` memories are written in one pass, against one; and asked in one pass."""
+    cuda = model.device.type == "cuda"
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    memories = [new_memory(model, "smaller", seed=index, undo_levels=0) for index in range(count)]
+    spent = [seconds(lambda c=c: write(model, memories, c.expand(count, -1))) for c in chunks[: rounds + 1]]
+    question = random_chunks(model.config, 1, 32, seed=1).to(model.device).expand(count, -1)
+
+    @torch.no_grad()
+    def ask() -> None:
+        with use_adapter(model, READ):
+            prefix = MemoryPrefix(model, memories, torch.ones_like(question))
+            model.read(question, prefix, prefix.num_memory, logits_to_keep=1)
+
+    asked = [seconds(ask) for _ in range(3)]
+    return {
+        "memories": count, "write, ms for all": 1000 * statistics.median(spent[1:]),
+        "first token, ms for all": 1000 * statistics.median(asked), "peak device, MiB": peak(cuda),
+    }  # fmt: skip
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    names = list(next(iter(rows.values())))
+    lines = [" | ".join(["", *rows]), "|".join(["---"] * (len(rows) + 1))]
+    lines += [" | ".join([name, *(f"{row[name]:,.1f}" for row in rows.values())]) for name in names]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--tokens", type=int, help="tokens to ingest; 128k on CUDA, 16k on a CPU without")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    begin, cuda = now(), torch.cuda.is_available()
+    if cuda:
+        model = random_model(PAPER_SHAPE, dtype=torch.bfloat16, device="cuda")
+    else:
+        torch.set_num_threads(1)
+        model = random_model(MEDIUM, rules="paper")
+    prepare_for_answers(model, fuse=not cuda)
+    model.memory.pool = model.memory.pool.cpu()  # as `core.load` does
+    tokens = arguments.tokens or (131_072 if cuda else 16_384)
+    chunks = random_chunks(model.config, max(8, tokens // model.config.chunk_size)).to(model.device)
+    each = arguments.minutes * 60 * 0.25
+    rows = {name: one(model, name, chunks, each, arguments.rounds) for name in OFFLOADS}
+    for row in rows.values():
+        row["first token against none"] = row["first token, ms"] / rows["none"]["first token, ms"]
+        row["write against none"] = row["write, ms"] / rows["none"]["write, ms"]
+    batch = {f"{count} memories": together(model, chunks, count) for count in (1, 8)}
+    where = torch.cuda.get_device_name() if cuda else "CPU, small shape; there is no device peak to measure"
+    print(f"{where}; {now() - begin:.0f} s\n\n{table(rows)}\n\n{table(batch)}\n")
+    print("\n".join(f"paper, {name}: {value:,.0f} MB" for name, value in PAPER_MB.items()))
+    print(save("gpu" if cuda else "gpu-cpu", {"offload": rows, "batch": batch}))
+
+
+if __name__ == "__main__":
+    main()
