@@ -5,11 +5,14 @@ import json
 import pytest
 import torch
 
+from core.bank import Bank, write_openings
 from core.evaluate import main
 from core.evaluation import metrics
+from core.evaluation.items import Plan, make_items
 from core.evaluation.records import Journal, markdown, summarise
+from core.evaluation.retention import Retention
 from core.evaluation.texts import load_facts, load_stream, names, numbers, read_rows
-from tests.toys import toy_checkpoints, toy_tokenizer
+from tests.toys import toy_checkpoints, toy_mplus, toy_tokenizer
 
 torch.set_num_threads(1)
 
@@ -214,3 +217,24 @@ def test_facts_stand_where_the_position_says_and_both_ways_of_measuring_agree(ch
             (method, distance) for method in ("mplus", "oracle", "bm25") for distance in (0, 40, 400)
         }
     assert retention(checkpoints, tmp_path / "x.json", "--position", "middle") == 2
+
+
+@pytest.mark.parametrize("position", ["begin", "end", "random"])
+def test_a_memory_reads_its_facts_and_its_text_in_their_order(position):
+    model, tokenizer = toy_mplus(std=0.02), toy_tokenizer()  # with large weights a chain of blocks is chaotic
+    facts, _ = load_facts("facts:3", 6)
+    plan = Plan((24 * 20,), ("mplus",), (0,), position=position, lead=10)
+    run = Retention(model, tokenizer, load_stream("facts:4", tokenizer, 2000), plan, 0)
+    items = make_items(facts, plan, 0)
+    run.prepare(items)
+    batch = next(run.batches(items))
+    replay = run._replay(batch, 20)
+    assert position != "random" or len(set(run.before)) > 1 or len(batch) == 1
+    for place, item in enumerate(batch):
+        text = [run.chunks[(run.offset(item) + step) % len(run.chunks)].tolist() for step in range(20)]
+        before = {"begin": 0, "end": 20}.get(position, run.before[place])
+        told = text[:before] + run._fact_chunks(item.facts[0]) + text[before:]
+        bank = Bank(model, len(told))
+        write_openings(model, [told], bank)
+        mine = run.bank.tokens[:, replay.blocks[place, model.config.num_blocks :]]
+        assert float((mine - bank.tokens).norm() / bank.tokens.norm()) < 1e-4

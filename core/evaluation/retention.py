@@ -61,7 +61,7 @@ class Retention:
         """Write the circle of text, unless every block will be the items' own, or `other` has written the same."""
         config, longest = self.model.config, max(self.steps.values())
         self.longest = longest
-        own = self.batch_size * (max(map(self._opening_length, items)) + 2 * min(self.plan.lead, longest))
+        own = self.batch_size * (max(map(self._opening_length, items)) + 3 * min(self.plan.lead, longest))
         if other is None or other.circle is None or not torch.equal(other.chunks, self.chunks):
             joins = longest > self.plan.lead
             self.bank = Bank(self.model, config.num_blocks + own + (len(self.chunks) + LANES if joins else 0))
@@ -136,11 +136,14 @@ class Retention:
         for place, before in enumerate(self.before):
             around.setdefault((min(before, lead), min(total - before, lead)), []).append(place)
         numbers: list[Tensor] = [self.initial] * len(batch)
+        late = [place for place, before in enumerate(self.before) if before > lead]
+        texts = [self._text(place, 0, lead) for place in late]  # a memory that starts to read differs from the circle
+        starts = dict(zip(late, write_openings(self.model, texts, self.bank)[0], strict=True)) if late else {}
         for (pre, post), places in around.items():
             own, _ = write_openings(self.model, [self._opening(batch[p], p, pre, post) for p in places], self.bank)
             for place, mine in zip(places, own, strict=True):
                 before, joined = self.before[place], self.before[place] + post
-                first = mine[:pre] if before == pre else self._shared(place, 0, before)
+                first = torch.cat([starts[place], self._shared(place, lead, before)]) if place in starts else mine[:pre]
                 numbers[place] = torch.cat([self.initial, first, mine[pre:], self._shared(place, joined, total)])
                 if joined < total:
                     self._measure_gap(mine[-1], self._shared(place, joined - 1, joined))
@@ -149,12 +152,16 @@ class Retention:
 
     def _opening(self, item: Item, place: int, pre: int, post: int) -> list[list[int]]:
         """The item's facts with so many chunks of its text before and after them."""
-        middle = self.offsets[place] + self.before[place]
-        text = self.chunks[torch.arange(middle - pre, middle + post) % len(self.chunks)].tolist()
-        return text[:pre] + [chunk for fact in item.facts for chunk in self._fact_chunks(fact)] + text[pre:]
+        middle = self.before[place]
+        facts = [chunk for fact in item.facts for chunk in self._fact_chunks(fact)]
+        return self._text(place, middle - pre, middle) + facts + self._text(place, middle, middle + post)
+
+    def _text(self, place: int, first: int, last: int) -> list[list[int]]:
+        """Chunks first … last of the text that this memory reads."""
+        return self.chunks[(self.offsets[place] + torch.arange(first, last)) % len(self.chunks)].tolist()
 
     def _shared(self, place: int, first: int, last: int) -> Tensor:
-        """Blocks of the chunks first … last of the text that this memory reads."""
+        """Their blocks, as they were written for all."""
         if first >= last or self.circle is None:
             return torch.zeros(0, dtype=torch.int64)
         return self.circle[(self.offsets[place] + torch.arange(first, last)) % len(self.chunks)]
