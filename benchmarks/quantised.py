@@ -15,20 +15,7 @@ from core.reading import new_memory, read_logits
 
 NAMES = ["Ilse", "Omar", "Priya", "Tomas", "Wanda", "Yusuf", "Clara", "Nils", "Fatima", "Hugo", "Marta", "Idris"]
 THINGS = ["key", "lamp", "coin", "map", "ring", "drum", "book", "violin", "stamp", "kettle", "compass", "feather"]
-PLACES = [
-    "mill",
-    "barn",
-    "attic",
-    "harbour",
-    "chapel",
-    "garden",
-    "library",
-    "tower",
-    "cellar",
-    "stable",
-    "bakery",
-    "observatory",
-]
+PLACES = "mill barn attic harbour chapel garden library tower cellar stable bakery observatory".split()  # noqa: SIM905
 
 
 def measure(texts: int) -> dict:
