@@ -93,6 +93,7 @@ class Lesson:
     """A mixture of tasks, until `figure` reaches `until` (after at least `fewest` steps) or `steps` are over.
 
     plain: (accuracy, share) pairs: from which accuracy on which share of facts is in the simplest language.
+    quoted: the share of sentences from documents among the facts (`core.sentences`).
     scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
     refit: steps in which the retrievers are fitted to the model, before the first lesson that needs them and after
     each; 0 for the closed form before the first alone. saves: the name under which the model is kept after the lesson.
@@ -105,6 +106,7 @@ class Lesson:
     until: float = 1.0
     fewest: int = 100
     plain: tuple[tuple[float, float], ...] = ((0.0, 0.15),)
+    quoted: float = 0.0
     scale: float = 1.0
     decay: float = 0.0
     warm_up: int = 80
@@ -141,10 +143,10 @@ MINI = (
     Lesson("reading school in context", 3000, (SCHOOL,), plain=((0.0, 0.0),), decay=0.2),
     Lesson("stage 1: written blocks and θ", 6000, (BLOCKS, CONTEXT, THETA, PROSE), plain=((0.0, 0.0),), scale=0.45,
            decay=0.2, saves="memoryllm-mini"),
-    Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),), scale=0.3,
-           decay=0.3, saves="memoryllm-long-mini"),
-    Lesson("stage 3: Θ and retriever", 4000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.3,
-           decay=0.5, refit=100, saves="mini"),
+    Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),), quoted=0.2,
+           scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
+    Lesson("stage 3: Θ and retriever", 4000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), quoted=0.2,
+           scale=0.3, decay=0.5, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""
