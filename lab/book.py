@@ -31,10 +31,12 @@ SCRIPT = """
 const library = window.moduleName?.version ? window.moduleName : window.Plotly;
 for (const place of document.querySelectorAll('.figure')) {
   const {data, layout, config} = JSON.parse(place.querySelector('script').textContent);
-  if (innerWidth < 600) {
+  const entries = data.filter((trace) => trace.name && trace.showlegend !== false).length;
+  if (innerWidth < 600 && entries > 1 && layout.showlegend !== false) {
+    const room = 20 * Math.min(entries, 6) + 15;
     layout.legend = {orientation: 'h', yref: 'container', y: 0, yanchor: 'bottom'};
-    layout.height += 110;
-    layout.margin = {...layout.margin, b: 150};
+    layout.height += room;
+    layout.margin = {...layout.margin, b: 45 + room};
   }
   library.newPlot(place, data, layout, {...config, displayModeBar: false});
 }
