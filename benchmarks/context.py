@@ -49,7 +49,13 @@ def measure(lengths: list[int], rounds: int) -> dict:
             "device bytes, context": row * (length + QUESTION), "device bytes, core": held, "host bytes, core": long,
         }  # fmt: skip
         print(length, result[length], flush=True)
+        save("context", summary(result))  # what there is, should the longest take too long
     return result
+
+
+def summary(rows: dict) -> dict:
+    crossings = {name: crossing(rows, f"{name}, context", f"{name}, core") for name in ("first token", "device bytes")}
+    return {"by length": rows, "core is ahead from": crossings}
 
 
 def crossing(result: dict, one: str, other: str) -> int | None:
@@ -64,13 +70,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(arguments.lengths, arguments.rounds)
-    crossings = {
-        "first token": crossing(rows, "first token, context", "first token, core"),
-        "device bytes": crossing(rows, "device bytes, context", "device bytes, core"),
-    }
-    print(crossings)
-    print(save("context", {"by length": rows, "core is ahead from": crossings}))
+    result = summary(measure(arguments.lengths, arguments.rounds))
+    print(result["core is ahead from"])
+    print(save("context", result))
 
 
 if __name__ == "__main__":

@@ -31,15 +31,20 @@ def now() -> float:
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def in_turns(runs: dict[str, Callable[[], Any]], rounds: int = 7, warm: int = 1) -> dict[str, float]:
-    """Median seconds of each, measured in turns, so that what else the machine does meets all of them alike."""
+def in_turns(
+    runs: dict[str, Callable[[], Any]], rounds: int = 7, warm: int = 1, of=statistics.median
+) -> dict[str, Any]:
+    """Median seconds of each, measured in turns, so that what else the machine does meets all of them alike.
+
+    of: what is made of the list of seconds instead, for instance `list`.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warm + rounds):
         for name, run in runs.items():
             spent = seconds(run)
             if turn >= warm:
                 times[name].append(spent)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: of(values) for name, values in times.items()}
 
 
 def machine() -> dict[str, Any]:
