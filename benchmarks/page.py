@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 
 import psutil
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from .sessions import ROOT, start
 
+TALLEST = 1700
 QUESTION = "Where does Ilse keep her spare key?"
 TABS = ("Lab", "Memory", "Retrieval", "Compare", "Resources", "Training", "Learn")
 ANSWERED = """() => new Promise((done) => {
@@ -106,7 +108,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def pictures(browser: Browser, address: str, folder: Path) -> None:
-    """Every tab in light, the first one in dark, and the first two on a phone."""
+    """Every tab in light, the first three in dark and on a phone; small files, the top of the page only."""
     for width, theme, tabs in ((1280, "light", TABS), (1280, "dark", TABS[:3]), (390, "light", TABS[:3])):
         page, _ = visit(browser, address, width, theme)
         tell(page)
@@ -120,12 +122,15 @@ def pictures(browser: Browser, address: str, folder: Path) -> None:
             if tab == "Retrieval":
                 press(page, "Θ off")
                 page.locator("#tokens .tok").first.wait_for()
-            if tab == "Training" and page.get_by_role("button", name="Train for two minutes").is_visible():
-                press(page, "Train for two minutes")
-                page.get_by_text("The run is over").wait_for(timeout=600_000)
+            if tab == "Training":
+                press(page, "Look for runs")
             page.wait_for_timeout(3000)
             kind = "phone" if width < 1000 else theme
-            page.screenshot(path=folder / f"{tab.lower()}-{kind}.png", full_page=True)
+            path = folder / f"{tab.lower()}-{kind}.png"
+            page.screenshot(path=path, full_page=True)
+            with Image.open(path) as whole:
+                shown = whole.crop((0, 0, whole.width, min(whole.height, TALLEST)))
+            shown.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
         page.context.close()
 
 
@@ -134,11 +139,12 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--model")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="take screenshots instead")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="whose newest run the Training tab shows")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "page.json")
     chosen = parser.parse_args()
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with tempfile.TemporaryDirectory() as name, sync_playwright() as play:
-        process, address = start(Path(name), chosen.model, Path(name) / "runs")
+        process, address = start(Path(name), chosen.model, chosen.runs)
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         try:
             if chosen.pictures:

@@ -6,6 +6,7 @@ layer's recall go to `metrics.jsonl`, as in any run.
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -94,9 +95,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     warnings.filterwarnings("ignore")
+    parent = os.getppid()
     try:
         for record in prepare(args.model, args.out, args.minutes, args.seed).run(log_every=2, save_minutes=60):
             print(record, flush=True)
+            if os.getppid() != parent:  # the page that started this is gone
+                raise KeyboardInterrupt
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
