@@ -371,7 +371,7 @@ def test_the_planner_knows_an_8b_model():
     assert SHAPES["Llama-3.1-8B"].parameters == 8_030_261_248
     made = plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2)
     theta = 32 * 10240 * 2048 * 2  # as keys and values, and once more for undo; its keys and columns are smaller
-    assert 2 * theta < made.pool < 2.3 * theta and made.gpu + made.host == sum(made.cost.parts.values())
+    assert 2 * theta < made.pool < 2.4 * theta and made.gpu + made.host == sum(made.cost.parts.values())
     assert plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2, offload=True).gpu < made.gpu
     with pytest.raises(ValueError, match="at least 1"):
         plan(SHAPES["Llama-3.1-8B"], 0, 40, 2560, 150_000, 2)
