@@ -104,7 +104,10 @@ def add_endpoints(page: Page) -> None:
             texts: how many it holds.
         """
         session = page.session(request)
-        session.upload(file["path"] if isinstance(file, dict) else file.path)
+        path = file.get("path") if isinstance(file, dict) else getattr(file, "path", None)
+        if not isinstance(path, str):
+            raise ValueError("There is no file; hand over the one that memory_save returned.")
+        session.upload(path)
         return {"texts": len(session.texts)}
 
     def reset(request: gr.Request) -> dict:
