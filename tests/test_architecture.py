@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     "config sources log drops placement base_bits weights words relations packing tokenizer_training",
     "cache adapters disk quantised retriever rules prompts state curriculum data phrasings",
-    "decoding model memory facts lexical_start",
+    "decoding model memory facts lexical_start index",
     "memory_file reading official statements induction",
     "reader checkpoint bank sentences pointing",
     "context cost replay streams",
@@ -40,7 +40,7 @@ HOMES = {
     "tests": set(),
 }
 
-COMMANDS = {"core/cost.py", "core/train.py", "core/evaluate.py"}  # run with `python -m`: they may print
+COMMANDS = {"core/cost.py", "core/train.py", "core/evaluate.py", "lab/short_run.py"}  # run with `python -m`: they may print
 LONGEST_CORE_FILE = 250
 
 
