@@ -33,14 +33,18 @@ class InContext(NamedTuple):
 
 
 def learn_in_context(
-    model: MPlusForCausalLM, contexts: list[Context], pointer: float = 0.0, language: bool = False
-) -> InContext:
-    """Ask all questions of all contexts. pointer: weight of the pointer loss. language: predict the contexts too."""
+    model: MPlusForCausalLM, contexts: list[Context], pointer: float = 0.0, language: bool = False,
+    gaps: list[int] | None = None,
+) -> InContext:  # fmt: skip
+    """Ask all questions of all contexts. pointer: weight of the pointer loss. language: predict the contexts too.
+
+    gaps: for each question, how many positions farther than the end of its context it stands.
+    """
     device = model.memory.new.device
     read = pack([[Passage(context.ids)] for context in contexts], model.config.pad_token_id or 0).to(device)
     asked = [(index, *pair) for index, context in enumerate(contexts) for pair in context.asked]
     rows = [[Passage(question.prompt + question.answer, len(question.prompt))] for _, question, _ in asked]
-    packed = pack(rows, model.config.pad_token_id or 0).to(device)
+    packed = pack(rows, model.config.pad_token_id or 0, gaps).to(device)
     owner = torch.tensor([index for index, *_ in asked], device=device)
     with merged(model, READ):
         cache = DynamicCache()

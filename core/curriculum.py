@@ -68,7 +68,8 @@ class Task:
     "memory": they are read from a full θ, at ages drawn log-uniformly, and with `long_term` from Θ. "prose": a long
     document is written, and what follows is predicted. "retriever": as "memory", but only the retriever learns.
     batch: independent memories. chunks: how many are written, one number of these. questions: of one memory, a step.
-    pointer: the weight of the pointer loss (`core.pointing`).
+    pointer: the weight of the pointer loss (`core.pointing`). gap: by how many positions, at most, questions of
+    contexts and of fresh blocks are moved away, so that reading does not hang on a distance.
     num_blocks: the size of θ, one number of these; smaller ones are easier and faster.
     repeat: how often "Repeat:" asks for a whole chunk. short: how often chunks are as long as a short text that was
     repeated, `min_chunk` and more (else over half full).
@@ -86,6 +87,7 @@ class Task:
     short: float = 0.75
     far: float = 0.5
     pointer: float = 0.0
+    gap: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,10 @@ class Lesson:
 
 THETAS = (8, 20, 40)
 PLAIN = Task("context", 1.0, 16, questions=10)
-SCHOOL = Task("context", 1.0, 8, questions=10, pointer=0.3)
-CONTEXT = Task("context", 0.25, 8, questions=10, pointer=0.3)
-BLOCKS = Task("blocks", 0.5, 10, chunks=(1, 2, 4, 6, 8), questions=10, repeat=0.1, pointer=0.2)
+GAP = 1700  # as far as the oldest of what comes back from Θ, behind which lies all of θ
+SCHOOL = Task("context", 1.0, 8, questions=10, pointer=0.3, gap=GAP)
+CONTEXT = Task("context", 0.25, 8, questions=10, pointer=0.3, gap=GAP)
+BLOCKS = Task("blocks", 0.5, 10, chunks=(1, 2, 4, 6, 8), questions=10, repeat=0.1, pointer=0.2, gap=GAP)
 THETA = Task("memory", 0.2, 10, chunks=(6,), questions=4, num_blocks=THETAS, far=0.0, pointer=0.2)
 PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
@@ -145,8 +148,8 @@ MINI = (
            decay=0.2, saves="memoryllm-mini"),
     Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),), quoted=0.2,
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
-    Lesson("stage 3: Θ and retriever", 4000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), quoted=0.2,
-           scale=0.3, decay=0.5, refit=100, saves="mini"),
+    Lesson("stage 3: Θ and retriever", 4000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
+           decay=0.8, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""

@@ -117,6 +117,10 @@ class Lessons:
             ages.add(int(math.exp(self.rng.random() * math.log(farthest))) - 1)
         return sorted(ages, reverse=True)
 
+    def gaps(self, count: int, most: int) -> list[int]:
+        """Positions that questions stand farther away than they need to: up to `most` for three of four."""
+        return [self.rng.randrange(most) if most and self.rng.random() < 0.75 else 0 for _ in range(count)]
+
     def _contradict(self, row: list[list[int]], asked: list[list[Item]], length: int) -> None:
         old, new = self.facts.update()
         if max(len(old), len(new.statement)) > length:

@@ -25,7 +25,7 @@ class Packed(NamedTuple):
     """A batch of B rows of width W; all tensors (B, W).
 
     labels: the token to predict after each position, IGNORED where there is none. weights: of those in the loss.
-    positions: of each token in its passage, that is, behind any prefix.
+    positions: of each token in its passage, that is, behind any prefix, or its row's gap farther.
     segments: the number of the passage in its row, NOTHING on padding.
     """
 
@@ -66,18 +66,18 @@ class Packed(NamedTuple):
         return Packed(*(tensor.to(device) for tensor in self))
 
 
-def pack(rows: Sequence[Sequence[Passage]], padding: int = 0) -> Packed:
-    """Lay the passages of each row one after the other."""
+def pack(rows: Sequence[Sequence[Passage]], padding: int = 0, gaps: Sequence[int] | None = None) -> Packed:
+    """Lay the passages of each row one after the other; gaps: how many positions behind the prefix each row starts."""
     shape = len(rows), max(sum(len(passage.ids) for passage in row) for row in rows)
     ids, labels = torch.full(shape, padding), torch.full(shape, IGNORED)
     positions, segments = torch.zeros(shape, dtype=torch.int64), torch.full(shape, NOTHING)
     weights = torch.zeros(shape)
-    for index, row in enumerate(rows):
+    for index, (row, gap) in enumerate(zip(rows, gaps or [0] * len(rows), strict=True)):
         start = 0
         for number, passage in enumerate(row):
             end, tokens = start + len(passage.ids), torch.tensor(passage.ids, dtype=torch.int64)
             ids[index, start:end], segments[index, start:end] = tokens, number
-            positions[index, start:end] = torch.arange(len(tokens))
+            positions[index, start:end] = gap + torch.arange(len(tokens))
             predicting = slice(start + passage.start - 1, max(start + passage.start, end) - 1)
             labels[index, predicting] = tokens[passage.start :]
             weights[index, predicting] = passage.weight

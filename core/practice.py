@@ -28,7 +28,7 @@ LANGUAGE = 0.1  # on which share of the steps in context the contexts are predic
 RIVALS = 128  # blocks of earlier steps that the right block is told apart from, besides those of the batch
 FARTHEST = 600  # writes; ages are drawn log-uniformly up to here
 REPEAT = "Repeat:"
-BANDS = (("near", 5), ("mid", 25), ("far", 90), ("very_far", 10**9))
+BANDS = (("near", 0, 5), ("mid", 5, 25), ("far", 25, 90), ("very_far", 90, 10**9))  # ages in writes
 
 
 class Practice(nn.Module):
@@ -67,7 +67,8 @@ class Practice(nn.Module):
     def context(self, task: Task) -> tuple[Tensor, dict[str, float]]:
         """Facts in the row itself; now and then their own tokens are predicted too, lightly."""
         contexts = self.lessons.contexts(task.batch, task.questions)
-        read = learn_in_context(self.model, contexts, task.pointer, self.rng.random() < LANGUAGE)
+        gaps = self.lessons.gaps(sum(len(context.asked) for context in contexts), task.gap)
+        read = learn_in_context(self.model, contexts, task.pointer, self.rng.random() < LANGUAGE, gaps)
         self.tokens += read.num_tokens
         pointed = {} if read.mass is None else {"context_pointed": read.mass}
         return read.loss, {"context": mean(read.right)} | pointed
@@ -83,7 +84,7 @@ class Practice(nn.Module):
             if not row or self.rng.random() < task.repeat:
                 row.append(Passage(self.repeat + chunk, len(self.repeat), 0.5))
                 answered.append(-1)
-        packed, size = self._packed(rows), written.shape[3]
+        packed, size = self._packed(rows, task.gap), written.shape[3]
         with attention_of(self.model, task.pointer > 0) as weights:
             outcome = predict(self.model, packed, lambda layer, _: written[layer].flatten(1, 2), count * size)
         held = torch.arange(task.batch * count * size, device=ids.device).view(task.batch, -1)
@@ -114,11 +115,9 @@ class Practice(nn.Module):
         loss = extra if retriever_alone else outcome.loss + extra + pointer + kept
         old = [ages[b][sources[b, q]] for b, q in places(rows) if sources[b, q] >= 0]
         hits = [hit for hit, (b, q) in zip(hits, places(rows), strict=True) if sources[b, q] >= 0]
-        lower = 0
-        for name, upper in BANDS:
+        for name, lower, upper in BANDS:
             band = [hit for hit, age in zip(hits, old, strict=True) if lower <= age < upper]
             figures |= {name: mean(band)} if band else {}
-            lower = upper
         return loss, figures | identity | pointed | ({"memory": mean(hits)} if hits else {})
 
     def retriever(self, task: Task) -> tuple[Tensor, dict[str, float]]:
@@ -205,8 +204,9 @@ class Practice(nn.Module):
         self.tokens += ids.numel()
         return ids, chunks.items
 
-    def _packed(self, rows: list[list[Passage]]) -> Packed:
-        packed = pack(rows, self.model.config.pad_token_id or 0).to(self._device)
+    def _packed(self, rows: list[list[Passage]], gap: int = 0) -> Packed:
+        gaps = self.lessons.gaps(len(rows), gap)
+        packed = pack(rows, self.model.config.pad_token_id or 0, gaps).to(self._device)
         self.tokens += packed.ids.numel()
         return packed
 

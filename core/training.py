@@ -125,7 +125,7 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = rates[group["name"]]
         loss, figures = self.wrapped(phase, self.state.agreed)
-        value = float(loss)
+        value = float(loss.detach())
         if value != value or abs(value) == float("inf"):
             raise ValueError(
                 f"The loss of step {self.state.total} ({phase.name}) is {value}; resume from the last checkpoint with "

@@ -22,7 +22,7 @@ LITTLE = {
     "block_size": 16, "num_blocks": 4, "num_retrieved": 32, "chunk_size": 32, "min_chunk": 16,
 }  # fmt: skip
 SMALL = {"batch": 2, "chunks": (2, 3), "questions": 2, "num_blocks": (4,), "pointer": 0.2}
-CONTEXT = Task("context", 1.0, 2, questions=4, pointer=0.3)
+CONTEXT = Task("context", 1.0, 2, questions=4, pointer=0.3, gap=9)
 BLOCKS = Task("blocks", 1.0, 2, chunks=(1, 3), repeat=0.5, pointer=0.2)
 PLAN = (
     Lesson("first", 3, (CONTEXT, BLOCKS), saves="first"),

@@ -94,6 +94,12 @@ def test_a_context_says_where_the_answers_stand():
     assert len(lengths) > 20 and found > 0.95 * asked
 
 
+def test_gaps_move_three_of_four_questions_away():
+    gaps = little_lessons(TOKENIZER, 3).gaps(400, 50)
+    assert 240 < sum(gap > 0 for gap in gaps) < 340 and 40 < max(gaps) < 50
+    assert little_lessons(TOKENIZER, 3).gaps(5, 0) == [0] * 5
+
+
 def test_statements_that_open_with_an_answer_come_more_often():
     facts = Facts(World(random.Random(8)), TOKENIZER)
     before = facts.encode(facts._draw() + facts._draw())

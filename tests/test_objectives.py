@@ -68,6 +68,13 @@ def test_packed_passages_are_read_as_if_each_stood_alone(model):
     assert torch.allclose(lone.loss, pair.loss, atol=1e-5)
 
 
+def test_a_gap_moves_a_row_away_from_what_it_reads():
+    rows = [[Passage([5, 6, 7]), Passage([8, 9])], [Passage([5, 6])]]
+    near, far = pack(rows), pack(rows, gaps=[0, 40])
+    assert far.positions.tolist() == [[0, 1, 2, 0, 1], [40, 41, 0, 0, 0]]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(near[:3], far[:3], strict=True))
+
+
 def some_contexts(seed=0):
     """Two contexts of different lengths, three questions; each answer stands twice in its context."""
     rng = random.Random(seed)
@@ -96,6 +103,8 @@ def test_questions_behind_a_shared_context_are_read_as_if_each_stood_alone(model
             losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(question.answer)))
             right.append(bool((logits.argmax(-1) == torch.tensor(question.answer)).all()))
     assert torch.allclose(together.loss, torch.stack(losses).mean(), atol=1e-4) and together.right == right
+    far = learn_in_context(model, contexts, gaps=[0, 700, 0])
+    assert far.loss != together.loss and far.right[::2] == right[::2]
     assert together.mass is None and learn_in_context(model, contexts, language=True).loss > together.loss
 
 
