@@ -14,7 +14,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from .baselines import METHODS
-from .evaluation import commands, longbench
+from .evaluation import commands, longbench, replay_commands
 from .evaluation.curves import CURVE_METHODS
 from .evaluation.gate_runs import RUNS
 from .evaluation.loss import METHODS as LOSS_METHODS
@@ -52,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
         return task
 
     task = tasks.add_parser("gates", parents=[common], help="everything a mini is judged by, in one table")
-    task.set_defaults(run=partial(commands.gates, parse=lambda line: parser().parse_args(line)), out="runs/gates")
+    task.set_defaults(
+        run=partial(replay_commands.gates, parse=lambda line: parser().parse_args(line)), out="runs/gates"
+    )
     task.add_argument("--data", metavar="TEXT", required=True, help="a .txt file that the model was not trained on")
     task.add_argument("--quick", action="store_true", help="the same runs on few facts and short distances: minutes")
     task.add_argument("--only", metavar="RUNS", help=f"a list, of {', '.join(run.name for run in RUNS)}")
@@ -64,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     compared = "mplus,memoryllm,random-retriever,question-only"
-    task = add("retention", commands.retention, "a fact is asked for after ever more other text", compared)
+    task = add("retention", replay_commands.retention, "a fact is asked for after ever more other text", compared)
     task.add_argument("--facts", required=True, help=".jsonl of fact, question, answer; SQuAD; or facts:SEED")
     task.add_argument("--distractors", required=True, help=".txt file, a folder of them, or generated: facts:SEED")
     task.add_argument("--distances", default="0,2000,5000,10000,20000,40000,80000,160000", help="tokens in between")
@@ -78,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--max-new-tokens", type=int, default=16)
     task.add_argument("--max-long-term", type=int, help="another M than the checkpoint's, for very long distances")
 
-    task = add("compression", commands.compression, "passages at several ratios of text to memory", "mplus,memoryllm")
+    task = add(
+        "compression", replay_commands.compression, "passages at several ratios of text to memory", "mplus,memoryllm"
+    )
     task.add_argument("--facts", required=True, help="as in retention; neighbours are joined to passages")
     task.add_argument("--distractors", required=True, help="as in retention")
     task.add_argument("--ratios", default="2,4,8", help="tokens of text for one memory token and layer")
@@ -112,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--sessions", type=int, default=20, help="sessions of a generated conversation")
 
     measured = "mplus,memoryllm,question-only"
-    task = add("loss", commands.run_loss, "loss by position on long documents", measured, data="a text")
+    task = add("loss", replay_commands.run_loss, "loss by position on long documents", measured, data="a text")
     task.add_argument("--positions", default="0,1024,2048,4096,8192,16384", help="tokens")
     task.add_argument("--documents", type=int, default=32)
     task.add_argument("--passage", type=int, default=128, help="tokens read at a position; the second half counts")

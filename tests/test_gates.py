@@ -36,7 +36,7 @@ def met(content: dict, run: str = "prose") -> dict[str, bool | None]:
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("run", RUNS, ids=[run.name for run in RUNS])
 def test_every_run_is_a_command_that_can_be_made(run, quick, tmp_path):
-    fill = {"text": "text.txt", "words": "words.jsonl", "ladder": "a,b", "less": "--num-facts 7"}
+    fill = {"text": "text.txt", "words": "words.jsonl", "updates": "u.jsonl", "ladder": "a,b", "less": "--num-facts 7"}
     args = parser().parse_args(arguments(run, quick, "mini", tmp_path, fill))
     assert args.task == run.task and args.json.endswith(f"{run.name}.json")
     assert run.name not in ("prose", "generated") or args.num_facts == 7
@@ -106,6 +106,7 @@ def test_gates_run_go_on_and_leave_a_table(tmp_path, monkeypatch, capsys):
     assert {(row["ratio"], row["method"], row["distance"]) for row in rows} == {
         (ratio, method, distance) for ratio in (2, 4) for method in ("mplus", "oracle") for distance in (0, 60)
     }
+    assert str(tmp_path) not in (tmp_path / "out" / "prose.json").read_text()  # results are shown elsewhere
     content = json.loads((tmp_path / "out" / "gates.json").read_text())
     assert content["quick"] and [gate["met"] for gate in content["gates"] if gate["gate"] == "3"] == [None, None]
     assert main([*line, "--only", "nonsense"]) == 2

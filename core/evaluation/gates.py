@@ -136,6 +136,7 @@ GATES = (
     Gate("4", "prose", retrieval),
     Gate("5", "uses", uses),
     Gate("6", "words", words),
+    Gate("6", "updates", words),
     Gate("7", "loss", loss),
     Gate("7", "compression", compression),
     Gate("8", "several", several),

@@ -1,0 +1,106 @@
+"""The commands whose memories are replayed: retention, compression, loss by position, and all gates together."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from . import curves, gate_runs, loss
+from .commands import NOT_SETTINGS, Say, finish, journal_path, load_any, report_problems
+from .items import POSITIONS, Plan
+from .plots import plot_curves
+from .records import Journal, Row, markdown, summarise
+from .texts import load_facts, load_stream, names, numbers, pack
+
+
+def retention(args: argparse.Namespace, say: Say) -> str:
+    settings = {} if args.max_long_term is None else {"max_long_term": args.max_long_term}
+    model, tokenizer = load_any(args.model, args.device, args.dtype, **settings)
+    plan = Plan(
+        distances=tuple(sorted(numbers(args.distances))),
+        methods=tuple(names(args.methods, curves.CURVE_METHODS, "method")),
+        seeds=tuple(numbers(args.seeds)),
+        asked=args.asked, lead=args.lead, batch=args.batch, max_new_tokens=args.max_new_tokens,
+        position=names(args.position, POSITIONS, "position")[0],
+    )  # fmt: skip
+    facts, problems = load_facts(args.facts, args.num_facts)
+    report_problems(problems, say)
+    stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
+    told: Row = {
+        "model": args.model, "facts": args.facts, "num_facts": len(facts), "distractors": args.distractors, **settings,
+    }  # fmt: skip
+    content = curves.run_retention(
+        model, tokenizer, facts, stream, plan, numbers(args.live), journal_path(args), told, say, args.shelf
+    )
+    lines = [line | {"method": curves.curve_name(line)} for line in content["rows"]]
+    if args.plot:
+        curves.plot_retention(Path(args.plot), content, f"Retention of {args.model}")
+    return finish(args, {**told, "skipped": len(problems), **content}, markdown(lines, "method", "distance"))
+
+
+def compression(args: argparse.Namespace, say: Say) -> str:
+    """The same passages at several ratios of text to memory: the chunk grows, the block stays."""
+    stream, lines, told = None, [], {}
+    ratios, out = sorted(numbers(args.ratios)), journal_path(args)
+    for ratio in ratios:
+        model, tokenizer = load_any(args.model, args.device, args.dtype)
+        size = model.config.block_size
+        model, tokenizer = load_any(args.model, args.device, args.dtype, chunk_size=ratio * size)
+        facts, problems = load_facts(args.facts, args.num_facts)
+        passages = pack(facts, tokenizer, max(ratios) * size)
+        plan = Plan(
+            distances=tuple(sorted(numbers(args.distances))), seeds=tuple(numbers(args.seeds)), batch=args.batch,
+            methods=tuple(names(args.methods, curves.CURVE_METHODS, "method")),
+        )  # fmt: skip
+        stream = stream or load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
+        told = {"model": args.model, "facts": args.facts, "num_facts": len(passages), "distractors": args.distractors}
+        journal = out.with_name(f"{out.stem}-{ratio}{out.suffix}")
+        content = curves.run_retention(model, tokenizer, passages, stream, plan, [1], journal, told, say)
+        lines += [{"ratio": ratio, **line} for line in content["rows"]]
+    named = [line | {"method": f"{line['method']} {line['ratio']}x"} for line in lines]
+    if args.plot:
+        plot_curves(args.plot, named, "distance", "accuracy", "method", f"Compression, {args.model}")
+    return finish(args, {**told, "skipped": len(problems), "rows": lines}, markdown(named, "method", "distance"))
+
+
+def run_loss(args: argparse.Namespace, say: Say) -> str:
+    models = args.model.split(",")
+    methods, positions = names(args.methods, loss.METHODS, "method"), numbers(args.positions)
+    told = {key: getattr(args, key) for key in vars(args) if key not in (*NOT_SETTINGS, "model", "positions")}
+    journal = Journal(journal_path(args), told, loss.KEYS)
+    for name in models:
+        model, tokenizer = load_any(name, args.device, args.dtype)
+        if not curves.can_replay(model):
+            raise ValueError(f"{name} cannot be measured by position: it needs an M+ under the paper's rules.")
+        stream = load_stream(args.data, tokenizer, max(positions) + args.passage)
+        loss.run_loss(
+            model, name, stream, positions, methods, args.documents, args.passage, args.batch, args.seed, journal
+        )
+    rows = [loss.label(row) for row in journal if row["model"] in models and row["method"] in methods]
+    lines = summarise(rows, ("curve", "position"), name="loss")
+    if args.plot:
+        plot_curves(args.plot, lines, "position", "loss", "curve", "Loss by position, nats a token")
+    return finish(args, {**told, "rows": lines}, markdown(lines, "curve", "position", "loss", percent=False))
+
+
+def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], argparse.Namespace]) -> str:
+    kept = Path(__file__).parents[2] / "tests" / "data"
+    fill = {
+        "text": args.data,
+        "words": args.words or str(kept / "own_words.jsonl"),
+        "ladder": args.ladder or args.model,
+    }
+    fill["updates"] = str(kept / "own_words_several.jsonl")
+    less = {"num-facts": args.num_facts, "seeds": args.seeds}
+    model, _ = load_any(args.model, args.device, args.dtype)
+    if not curves.can_replay(model):
+        raise ValueError(f"{args.model} cannot be measured so far out: the gates need an M+ under the paper's rules.")
+    allowed, shelf = [run.name for run in gate_runs.RUNS], {}
+
+    def start(line: list[str]) -> None:
+        inner = parse([*line, *([] if args.resume else ["--no-resume"])])
+        inner.arguments, inner.shelf = line, shelf
+        say(inner.run(inner, say))
+
+    wanted = names(args.only or ",".join(allowed), allowed, "run")
+    fill |= {"less": " ".join(f"--{name} {value}" for name, value in less.items() if value)}
+    return gate_runs.run_gates(wanted, args.quick, args.model, Path(args.out), fill, start, say)
