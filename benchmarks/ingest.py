@@ -1,6 +1,6 @@
 """Does writing a chunk cost more the more is remembered? The shipped mini, whole writes, by tokens already ingested.
 
-    python -m benchmarks.ingest [--tokens 10000 100000 1000000] [--rounds 40]
+    python -m benchmarks.ingest [--tokens 10000 100000 1000000] [--rounds 40] [--limit 150000]
 
 Θ is filled with random rows up to each size, for cost does not depend on what they say; every size is a fork of one
 reader, and they take turns, so that what else the machine does meets all of them alike. Questions are timed as well.
@@ -35,8 +35,8 @@ def filled_reader(reader: core.MPlusReader, tokens: int) -> core.MPlusReader:
     return twin
 
 
-def measure(tokens: list[int], rounds: int) -> dict:
-    reader = core.load("mini")
+def measure(tokens: list[int], rounds: int, limit: int) -> dict:
+    reader = core.load("mini", max_long_term=limit)
     sizes = {size: filled_reader(reader, size) for size in tokens}
     ids = torch.randint(3, reader.model.config.vocab_size, (1, reader.model.config.chunk_size))
     spent: dict[str, dict[int, list[float]]] = {
@@ -63,9 +63,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tokens", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--limit", type=int, default=10**9, help="tokens of Θ a layer; above, every write evicts")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    result = measure(arguments.tokens, arguments.rounds)
+    result = measure(arguments.tokens, arguments.rounds, arguments.limit)
     for name, by in result.items():
         print(name, {size: f"{1000 * row['median']:.1f} ms" for size, row in by.items()})
     writes = [row["median"] for row in result["write"].values()]
