@@ -57,7 +57,7 @@ class SlowMPlus:
             stays[leaving[index]] = False
             rest = self.pool[index][stays.nonzero().flatten()]
             dropped.append(self.pool[index][leaving[index]])
-            dropped_ages.append(self.pool_ages[index][leaving[index]] + count)
+            dropped_ages.append(self.pool_ages[index][leaving[index]])
             self.pool[index] = torch.cat([rest, blocks[index]])
             new_ages = torch.arange(count - 1, -1, -1)
             self.pool_ages[index] = torch.cat([self.pool_ages[index][stays], new_ages])
