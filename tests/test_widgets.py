@@ -64,10 +64,11 @@ def test_a_live_figure_is_drawn_again_in_place():
         live = Live()
         live.draw(line(1))
         live.draw(line(2))
-    figures = [output for output in out.outputs if PLOTLY in output.data]
+    outputs = out.outputs  # made anew at every look
+    figures = [output for output in outputs if PLOTLY in output.data]
     assert [bool(output.update) for output in figures] == [False, True]
     assert len({output.transient["display_id"] for output in figures}) == 1
-    emptied = out.outputs[out.outputs.index(figures[1]) - 1]  # JupyterLab's plotly draws in a new place only
+    emptied = outputs[outputs.index(figures[1]) - 1]  # JupyterLab's plotly draws in a new place only
     assert emptied.update and emptied.transient == figures[1].transient and PLOTLY not in emptied.data
 
 
