@@ -5,6 +5,9 @@ import copy
 import pytest
 import torch
 
+from benchmarks.shapes import fill_long_term, random_chunks
+from benchmarks.slow import SlowMPlus
+from benchmarks.speed import FastMPlus
 from core.adapters import WRITE, use_adapter
 from core.cache import PrefixBuffer
 from core.decoding import prepare_for_answers
@@ -66,3 +69,16 @@ def test_a_weight_that_changes_is_fused_anew():
             with use_adapter(model, WRITE):
                 blocks.append(model.write(torch.arange(16)[None], newest))
     assert torch.allclose(*blocks, atol=1e-4)
+
+
+def test_the_slow_path_of_the_benchmarks_computes_the_same():
+    """Pending tokens, merges and expiry included, at every step: what is compared for speed is the same thing."""
+    model = toy_mplus(std=0.05, rules="released", relevance="mean_sigmoid", merge_every=3, initial_recall=6.0)
+    fill_long_term(model, 64)
+    slow, fast = SlowMPlus(model), FastMPlus(copy.deepcopy(model))
+    question = random_chunks(model.config, 1, 6, seed=1)
+    for chunk in random_chunks(model.config, 14):
+        for path in (slow, fast):
+            path.write(chunk[None])
+        expected, got = slow.prefill(question)[0][0, -1], fast.prefill(question)[0][0, -1]
+        assert (expected - got).abs().max() < 1e-5 * expected.abs().max().clamp(min=1)
