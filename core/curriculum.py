@@ -95,7 +95,6 @@ class Lesson:
     """A mixture of tasks, until `figure` reaches `until` (after at least `fewest` steps) or `steps` are over.
 
     plain: (accuracy, share) pairs: from which accuracy on which share of facts is in the simplest language.
-    quoted: the share of sentences from documents among the facts (`core.sentences`).
     scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
     refit: steps in which the retrievers are fitted to the model, before the first lesson that needs them and after
     each; 0 for the closed form before the first alone. saves: the name under which the model is kept after the lesson.
@@ -108,7 +107,6 @@ class Lesson:
     until: float = 1.0
     fewest: int = 100
     plain: tuple[tuple[float, float], ...] = ((0.0, 0.15),)
-    quoted: float = 0.0
     scale: float = 1.0
     decay: float = 0.0
     warm_up: int = 80
@@ -129,7 +127,7 @@ class Lesson:
         return min(share for accuracy, share in self.plain if reached >= accuracy)
 
 
-THETAS = (8, 20, 40)
+THETAS = (10, 40)
 PLAIN = Task("context", 1.0, 16, questions=10)
 GAP = 1700  # as far as the oldest of what comes back from Θ, behind which lies all of θ
 SCHOOL = Task("context", 1.0, 8, questions=10, pointer=0.3, gap=GAP)
@@ -146,7 +144,7 @@ MINI = (
     Lesson("reading school in context", 3000, (SCHOOL,), plain=((0.0, 0.0),), decay=0.2),
     Lesson("stage 1: written blocks and θ", 6000, (BLOCKS, CONTEXT, THETA, PROSE), plain=((0.0, 0.0),), scale=0.45,
            decay=0.2, saves="memoryllm-mini"),
-    Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),), quoted=0.2,
+    Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),),
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
     Lesson("stage 3: Θ and retriever", 4000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
            decay=0.8, refit=100, saves="mini"),

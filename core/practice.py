@@ -22,7 +22,7 @@ from .refit import refit_retrievers
 from .retrieval_lesson import TaughtPrefix
 from .streams import Item, Question
 
-RETRIEVER_WEIGHT, RETRIEVER_STEPS = 0.5, 0.5  # of the retriever's loss, and on which share of the steps it counts
+RETRIEVER_WEIGHT = 0.5  # of the retriever's loss
 IDENTITY_WEIGHT = 0.3  # of the loss that keeps in memory what its tokens stand for
 LANGUAGE = 0.1  # on which share of the steps in context the contexts are predicted too
 RIVALS = 128  # blocks of earlier steps that the right block is told apart from, besides those of the batch
@@ -58,7 +58,7 @@ class Practice(nn.Module):
 
     def forward(self, lesson: Lesson, figures: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
         """One step. `figures` are the running ones: they decide how plain the facts are."""
-        self.lessons.facts.plain, self.lessons.facts.quoted = lesson.plain_share(figures), lesson.quoted
+        self.lessons.facts.plain = lesson.plain_share(figures)
         task = self.rng.choices(lesson.tasks, [task.share for task in lesson.tasks])[0]
         return getattr(self, task.kind)(task)
 
@@ -154,13 +154,12 @@ class Practice(nn.Module):
             rivals = torch.randint(past.shape[1], (RIVALS,), generator=self.generator).to(self._device)
             prefix = TaughtPrefix(
                 self.model, around, written, past[:, rivals], torch.tensor(ages), packed.prompt_mask(prompts),
-                sources[:, : max(map(len, rows))], config.num_retrieved // config.block_size, 0.7, self.generator,
+                sources[:, : max(map(len, rows))], config.num_retrieved // config.block_size, 0.4, self.generator,
             )  # fmt: skip
             outcome = predict(self.model, packed, prefix, prefix.num_memory)
             figures = {f"found_{layer}": found for layer, found in enumerate(prefix.found)}
-            counts = task.kind == "retriever" or self.rng.random() < RETRIEVER_STEPS
             with torch.enable_grad():
-                extra = RETRIEVER_WEIGHT * prefix.loss if counts else none
+                extra = RETRIEVER_WEIGHT * prefix.loss
         else:
             theta = lambda layer, _: [projected(self.model, layer, around.pool[layer])]  # noqa: E731
             outcome, figures, extra = predict(self.model, packed, theta, around.pool.shape[2]), {}, none

@@ -80,7 +80,7 @@ def recipe_practice(
         documents = GeneratedDocuments(world, tokenizer)
     prose = Prose(documents, rng)
     world.words = prose.words(tokenizer)
-    lessons = Lessons(Facts(world, tokenizer, prose), prose, rng, model.config.chunk_size, model.config.min_chunk)
+    lessons = Lessons(Facts(world, tokenizer), prose, rng, model.config.chunk_size, model.config.min_chunk)
     repeat = list(tokenizer(REPEAT, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     return Practice(model, lessons, seed * 1000 + rank, repeat)
 

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 from .data import Documents
 from .facts import World
 from .packing import find
-from .sentences import draw_sentence
 from .statements import Statement, draw, of_fact, plain_statement
 
 FACTS_AT_ONCE = 300  # tokenised together, which is several times faster than one by one
@@ -97,18 +96,14 @@ class Prose:
 
 
 class Facts:
-    """An endless stream of items. `plain`: the share said and asked in the simplest way, to begin with; `quoted`: the
-    share of sentences from `prose`, of which it needs some then.
+    """An endless stream of items. `plain`: the share said and asked in the simplest way, to begin with.
 
     Now and then the same subject comes again with something else, so that a name alone does not give the answer.
     Statements that open with an answer come more often: they are the hard ones, for the subject is not yet known.
     """
 
-    def __init__(
-        self, world: World, tokenizer: PreTrainedTokenizerBase, prose: Prose | None = None, again: float = 0.35
-    ):
-        self.world, self.tokenizer, self.prose, self.again = world, tokenizer, prose, again
-        self.plain, self.quoted = 0.0, 0.0
+    def __init__(self, world: World, tokenizer: PreTrainedTokenizerBase, again: float = 0.35):
+        self.world, self.tokenizer, self.again, self.plain = world, tokenizer, again, 0.0
         self._ready: list[Item] = []
 
     def __next__(self) -> Item:
@@ -122,10 +117,6 @@ class Facts:
     def _draw(self) -> list[Statement]:
         drawn: list[Statement] = []
         while len(drawn) < FACTS_AT_ONCE:
-            if self.prose and self.world.rng.random() < self.quoted:
-                sentence = draw_sentence(self.prose.window, self.tokenizer, self.world.rng)
-                drawn += [sentence] if sentence else [draw(self.world)]
-                continue
             about = drawn[-1] if drawn and drawn[-1].subject and self.world.rng.random() < self.again else None
             plain = self.world.rng.random() < self.plain
             statement = plain_statement(self.world, about) if plain else draw(self.world, about)

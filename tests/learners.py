@@ -47,7 +47,7 @@ def little_lessons(tokenizer, seed: int = 0) -> Lessons:
     rng = random.Random(seed)
     world = World(rng)
     prose = Prose(GeneratedDocuments(world, tokenizer), rng, kept=4, piece=2000)
-    return Lessons(Facts(world, tokenizer, prose), prose, rng, chunk_size=32, min_chunk=16)
+    return Lessons(Facts(world, tokenizer), prose, rng, chunk_size=32, min_chunk=16)
 
 
 def little_training(out: Path, plan=PLAN, seed: int = 0) -> Training:

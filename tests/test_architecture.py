@@ -17,7 +17,7 @@ FLOORS = (
     "cache adapters disk quantised retriever rules prompts state curriculum data phrasings",
     "decoding model memory facts lexical_start index",
     "memory_file reading official statements induction",
-    "reader checkpoint bank sentences pointing",
+    "reader checkpoint bank pointing",
     "context cost replay streams",
     "snapkv bm25 replay_cache lessons",
     "baselines objectives",
@@ -40,7 +40,7 @@ HOMES = {
     "tests": set(),
 }
 
-COMMANDS = {"core/cost.py", "core/train.py", "core/evaluate.py", "lab/short_run.py"}  # run with `python -m`: they may print
+COMMANDS = {"core/cost.py", "core/train.py", "core/evaluate.py", "lab/short_run.py"}  # they may print
 LONGEST_CORE_FILE = 250
 
 

@@ -7,8 +7,7 @@ import pytest
 from core.data import Documents, Source, cut_document
 from core.facts import World
 from core.packing import find
-from core.sentences import ask, draw_sentence
-from core.statements import Statement, draw, plain_statement
+from core.statements import draw, plain_statement
 from core.streams import Facts, opens_with_an_answer
 from tests.learners import little_lessons, little_tokenizer
 
@@ -54,18 +53,6 @@ def test_a_statement_answers_several_questions_all_of_them_from_its_own_words():
     several = [draw(World(random.Random(seed))) for seed in range(100)]
     assert slots and sum(len({answer for _, answer in one.questions}) > 1 for one in several) > 15
     assert all(len(plain_statement(world, several[0]).questions) == 1 for _ in range(20))
-
-
-def test_sentences_are_asked_about_in_words_of_their_own():
-    rng, sentence = random.Random(9), "Yesterday the old gardener planted three yellow roses behind the broken gate."
-    pairs = {pair for _ in range(60) for pair in Statement(sentence, tuple(ask(sentence, rng))).questions}
-    assert len(pairs) > 30 and {"broken gate", "gate", "gardener"} & {answer for _, answer in pairs}
-    for question, answer in pairs:
-        assert answer in sentence and answer.lower() not in question.lower() and question.endswith("?")
-    text = TOKENIZER(f"It rained. {sentence} Nobody saw it. ", add_special_tokens=False)["input_ids"]
-    drawn = draw_sentence(lambda length: (text * 9)[:length], TOKENIZER, rng)
-    assert drawn and drawn.text == sentence and drawn.questions
-    assert draw_sentence(lambda length: text[:4], TOKENIZER, rng) is None
 
 
 def test_another_statement_about_the_same_says_something_else():
