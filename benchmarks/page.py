@@ -130,7 +130,7 @@ def pictures(browser: Browser, address: str, folder: Path) -> None:
             page.screenshot(path=path, full_page=True)
             with Image.open(path) as whole:
                 shown = whole.crop((0, 0, whole.width, min(whole.height, TALLEST)))
-            shown.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+            shown.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
         page.context.close()
 
 
