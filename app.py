@@ -19,7 +19,7 @@ from lab.page.theme import CSS, theme
 from lab.registry import Registry
 
 ROOT = Path(__file__).parent
-RESULTS = (ROOT / "benchmarks" / "results", ROOT / "models")
+RESULTS = (ROOT / "results", ROOT / "benchmarks" / "results", ROOT / "models")
 
 
 def arguments(line: list[str] | None = None) -> argparse.Namespace:
