@@ -1,7 +1,7 @@
 # make app        open the lab in a browser
 # make notebooks  open the teaching notebooks in JupyterLab
 # make html       execute them and write them as pages into runs/book, to read without Jupyter
-# make test       run the quick tests; ARGS="-m notebooks" and ARGS="-m browser" run the others
+# make test       run the tests, notebooks included; ARGS="-m browser" runs those in Chromium
 # make lint       ruff and pyright
 # make browser    see to it that Chromium is there, for the tests that open the page
 #

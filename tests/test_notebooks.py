@@ -1,6 +1,6 @@
 """Every notebook: its shape in git, and that it runs, that its exercises tell right from wrong, that controls work.
 
-`make test ARGS="-m notebooks"` executes all of them in kernels of their own; the quick suite only the first.
+`make test` executes all of them in kernels of their own; `make test ARGS="-m notebooks"` these tests alone.
 """
 
 import json
