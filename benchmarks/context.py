@@ -13,6 +13,7 @@ import torch
 from benchmarks.shapes import MEDIUM, random_chunks, random_model
 from benchmarks.speed import FastMPlus
 from benchmarks.timing import in_turns, now, save
+from core.decoding import prepare_for_answers
 
 QUESTION = 32
 
@@ -22,6 +23,7 @@ def measure(lengths: list[int], rounds: int) -> dict:
     config = model.config
     size = model.dtype.itemsize
     row = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * size
+    prepare_for_answers(model)
     fast, read, chunks = FastMPlus(model), 0, random_chunks(config, max(lengths) // config.chunk_size)
     question, result, spent = random_chunks(config, 1, QUESTION, seed=1), {}, 0.0
     for length in sorted(lengths):

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.shapes import MEDIUM, random_chunks, random_model
-from benchmarks.speed import decode
+from benchmarks.speed import FastMPlus, decode
 from benchmarks.timing import now, save, seconds
 from core.adapters import READ, use_adapter
-from core.cache import PrefixBuffer
 from core.cost import LLAMA_8B, PAPER_MB, Setting, memory_cost
 from core.decoding import prepare_for_answers
 from core.model import MPlusForCausalLM
@@ -27,27 +26,11 @@ PAPER_SHAPE = LLAMA_8B | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 
 MIB = 2**20
 
 
-class Placed:
-    """A memory somewhere, in the vocabulary of `benchmarks.speed`."""
+class Placed(FastMPlus):
+    """A memory with its parts where `offload` puts them."""
 
-    def __init__(self, model: MPlusForCausalLM, offload: str, seed: int = 0):
-        self.model, self.buffer = model, PrefixBuffer()
-        self.memory = new_memory(model, "smaller", offload=offload, seed=seed, undo_levels=0)
-
-    def write(self, ids: Tensor) -> None:
-        write(self.model, [self.memory], ids)
-
-    @torch.no_grad()
-    def prefill(self, ids: Tensor):
-        with use_adapter(self.model, READ):
-            prefix = MemoryPrefix(self.model, [self.memory], torch.ones_like(ids))
-            output = self.model.read(ids, prefix, prefix.num_memory, None, self.buffer, logits_to_keep=1)
-        return output.logits, output.past_key_values
-
-    @torch.no_grad()
-    def step(self, ids: Tensor, cache) -> Tensor:
-        with use_adapter(self.model, READ):
-            return self.model(ids.to(self.model.device), past_key_values=cache).logits
+    def __init__(self, model: MPlusForCausalLM, offload: str):
+        super().__init__(model, offload=offload, undo_levels=0)
 
     @property
     def num_bytes(self) -> int:

@@ -1,7 +1,7 @@
 """The page in a real Chromium: `python -m benchmarks.page` measures it, `--pictures docs` takes its screenshots.
 
 Measured from inside the page: first paint, the time until the page can be used, from a click on Ask to the first word
-and to the whole answer, and from a click to all charts of a tab drawn anew.
+and to the whole answer, and from a click until the last chart of a tab that it changes is drawn anew.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from .sessions import ROOT, start
 
 TALLEST = 1700
-QUESTION = "Where does Ilse keep her spare key?"
+QUESTION = "What is the capital of Tarn?"
 TABS = ("Lab", "Memory", "Retrieval", "Compare", "Resources", "Training", "Learn")
 ANSWERED = """() => new Promise((done) => {
   const box = document.querySelector('#answer textarea'), begin = performance.now(); let first = null;
@@ -31,9 +31,11 @@ ANSWERED = """() => new Promise((done) => {
   [...document.querySelectorAll('button')].find((b) => b.innerText.trim() === 'Ask').click(); })"""
 REDRAWN = """(name) => new Promise((done) => {
   const charts = [...document.querySelectorAll('.pl[data-drawn]')].filter((c) => c.offsetParent);
-  const before = charts.map((c) => c.dataset.drawn), begin = performance.now();
-  const watch = setInterval(() => { if (charts.every((c, i) => c.dataset.drawn !== before[i])) {
-    clearInterval(watch); done([performance.now() - begin, charts.length]); } }, 5);
+  const before = charts.map((c) => c.dataset.drawn), begin = performance.now(); let changed = 0, last = begin;
+  const watch = setInterval(() => {
+    const now = charts.filter((c, i) => c.dataset.drawn !== before[i]).length;
+    if (now > changed) { changed = now; last = performance.now(); }
+    if (changed && performance.now() - last > 1000) { clearInterval(watch); done([last - begin, changed]); } }, 5);
   [...document.querySelectorAll('button')].find((b) => b.innerText.trim() === name && b.offsetParent).click(); })"""
 PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
@@ -55,8 +57,8 @@ def press(page: Page, name: str) -> None:
 def tell(page: Page) -> None:
     """Write an example world and ten unrelated texts."""
     page.get_by_label("Example world").click()
-    page.get_by_role("option", name="Ilse's household").click()
-    page.wait_for_function("[...document.querySelectorAll('textarea')].some((t) => t.value.includes('flowerpot'))")
+    page.get_by_role("option", name="The island of Tarn").click()
+    page.wait_for_function("[...document.querySelectorAll('textarea')].some((t) => t.value.includes('Wickhaven'))")
     press(page, "Write to memory")
     page.get_by_text("Written: 3 texts").wait_for()
     press(page, "Add them")
@@ -81,14 +83,14 @@ def measure(browser: Browser, address: str, times: int) -> dict:
         paints.append(page.evaluate(PAINT) / 1000)
         usable.append(seconds)
         page.context.close()
-    page, _ = visit(browser, address)
-    tell(page)
     answers = []
-    for _ in range(times):
+    for number in range(times):  # on pages of their own: a note that says the same again is not drawn again
+        page, _ = visit(browser, address)
+        tell(page)
         answers.append(page.evaluate(ANSWERED))
         page.locator("#provenance mark").first.wait_for()
-        page.wait_for_timeout(1500)
-        page.evaluate("document.querySelector('#ask-note').innerText = ''")
+        if number < times - 1:
+            page.context.close()
     open_tab(page, "Memory")
     page.locator("#flow .pl[data-drawn]").wait_for()
     page.wait_for_timeout(2000)

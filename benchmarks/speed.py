@@ -8,6 +8,7 @@ Both paths take turns in one process, so the ratios hold also on a machine that 
 import argparse
 import copy
 import statistics
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,10 +29,10 @@ GATES = {"first token": 4.0, "decode": 3.0, "write": 1.5}
 class FastMPlus:
     """Core in the same small vocabulary as the slow path."""
 
-    def __init__(self, model: MPlusForCausalLM, seed: int = 0):
-        prepare_for_answers(model)
+    def __init__(self, model: MPlusForCausalLM, **settings: Any):
+        """model: set up by `prepare_for_answers`. settings: of `new_memory`."""
         self.model, self.buffer = model, PrefixBuffer()
-        self.memory: Memory = new_memory(model, "smaller", seed=seed)
+        self.memory: Memory = new_memory(model, "smaller", **{"seed": 0} | settings)
 
     def write(self, ids: Tensor) -> None:
         write(self.model, [self.memory], ids)
@@ -47,7 +48,7 @@ class FastMPlus:
     @torch.no_grad()
     def step(self, ids: Tensor, cache) -> Tensor:
         with use_adapter(self.model, READ):
-            return self.model(ids, past_key_values=cache).logits
+            return self.model(ids.to(self.model.device), past_key_values=cache).logits
 
 
 def ingest(paths: dict, chunks: Tensor) -> dict[str, list[float]]:
@@ -98,7 +99,9 @@ def measure(writes: int, rounds: int, size: int) -> dict:
     model = random_model(MEDIUM)
     fill_long_term(model, size)
     config = model.config
-    slow, fast = SlowMPlus(model), FastMPlus(copy.deepcopy(model))
+    slow, prepared = SlowMPlus(model), copy.deepcopy(model)
+    prepare_for_answers(prepared)
+    fast = FastMPlus(prepared)
     paths = {"slow": slow, "core": fast}
     spent = ingest(paths, random_chunks(config, writes))
     # Whole merge cycles but the first: there core's log, full from the start, grows by a quarter, once in 80 writes.
