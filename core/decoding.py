@@ -170,10 +170,11 @@ class FusedLayer:
         return self.queries, self.memory, self.out, self.gates, self.down
 
     def _whole(self) -> bool:
-        """Whether nobody looks at what happens inside."""
+        """Whether nobody looks at what happens inside, or has put something else there, as `objectives.merged` does."""
         attention, tuned = self.layer.self_attn, self.tuned
         watched = attention._forward_pre_hooks or attention._forward_hooks
-        return not (self.plain or torch.is_grad_enabled() or watched or (tuned is not None and tuned.disable_adapters))
+        changed = tuned is not None and (tuned.disable_adapters or "forward" in vars(tuned))
+        return not (self.plain or torch.is_grad_enabled() or watched or changed)
 
     def project(self, normed: Tensor) -> Tensor:
         """Keys before RoPE and values, joined, of normed input (..., d) under the active adapter."""

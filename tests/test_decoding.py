@@ -8,9 +8,10 @@ import torch
 from benchmarks.shapes import fill_long_term, random_chunks
 from benchmarks.slow import SlowMPlus
 from benchmarks.speed import FastMPlus
-from core.adapters import WRITE, use_adapter
+from core.adapters import READ, WRITE, use_adapter
 from core.cache import PrefixBuffer
 from core.decoding import prepare_for_answers
+from core.objectives import merged
 from core.reading import generate, new_memory, read_logits, write
 from tests.toys import toy_mplus
 
@@ -54,6 +55,19 @@ def test_preparing_changes_no_parameter_and_leaves_training_to_the_adapters():
     assert gradients and any(g is not None and g.abs().sum() > 0 for g in gradients)
 
 
+@pytest.mark.parametrize("adapter", [WRITE, READ])
+def test_a_prepared_model_folds_the_adapter_it_is_told_to(adapter):
+    """Without gradients too: training looks at blocks and questions so, before it fits the retrievers."""
+    prepared = toy_mplus(std=0.05)
+    newest = torch.randn(2, 1, 8, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), merged(prepared, adapter):
+        before = prepared.write(torch.arange(16)[None], newest)
+    prepare_for_answers(prepared)
+    with torch.no_grad(), use_adapter(prepared, READ if adapter == WRITE else WRITE), merged(prepared, adapter):
+        after = prepared.write(torch.arange(16)[None], newest)
+    assert torch.allclose(before, after, atol=1e-5)
+
+
 def test_a_weight_that_changes_is_fused_anew():
     plain = toy_mplus(std=0.05)
     prepared = copy.deepcopy(plain)
@@ -75,7 +89,9 @@ def test_the_slow_path_of_the_benchmarks_computes_the_same():
     """Pending tokens, merges and expiry included, at every step: what is compared for speed is the same thing."""
     model = toy_mplus(std=0.05, rules="released", relevance="mean_sigmoid", merge_every=3, initial_recall=6.0)
     fill_long_term(model, 64)
-    slow, fast = SlowMPlus(model), FastMPlus(copy.deepcopy(model))
+    prepared = copy.deepcopy(model)
+    prepare_for_answers(prepared)
+    slow, fast = SlowMPlus(model), FastMPlus(prepared)
     question = random_chunks(model.config, 1, 6, seed=1)
     for chunk in random_chunks(model.config, 14):
         for path in (slow, fast):
