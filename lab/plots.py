@@ -371,7 +371,7 @@ def retention(rows: Sequence[Mapping]) -> go.Figure:
         )  # fmt: skip
     asked = sum(row["asked"] for row in rows)
     return finish(figure, f"{asked:,} questions answered so far; the bars are 95 % intervals.",
-                  "tokens written between fact and question", "right answers", 340,
+                  "tokens in between", "right answers", 340,
                   yaxis={"tickformat": ".0%", "range": [-0.03, 1.05]})  # fmt: skip
 
 
@@ -442,7 +442,7 @@ def measured(rows: Sequence[Mapping]) -> go.Figure | None:
     finding = f"{sum(row.get('n', 0) for row in rows):,} answers scored; the bars are 95 % intervals."
     if best is not None and key == "distance":
         finding = f"M+ answers {_share(best['accuracy'])} after {best[key]:,} tokens. {finding}"
-    titles = {"distance": "tokens written between fact and question", "length": "tokens", "group": ""}
+    titles = {"distance": "tokens in between", "length": "tokens", "group": ""}
     return finish(figure, finding, titles[key], "right answers", 340, barmode="group",
                   yaxis={"tickformat": ".0%", "range": [-0.03, 1.05]})  # fmt: skip
 
