@@ -1,22 +1,23 @@
 """Memory in use, sampled once a second while the lab runs: the process on the CPU, and the GPU if there is one."""
 
-import threading
 import time
 from collections import deque
 
 import psutil
 import torch
 
+from .clock import every
+
 
 class Meter:
     """The last `length` samples: (seconds since the start, {name: bytes})."""
 
-    def __init__(self, every: float = 1.0, length: int = 900):
-        self.begin, self.every = time.time(), every
+    def __init__(self, seconds: float = 1.0, length: int = 900):
+        self.begin = time.time()
         self.samples: deque[tuple[float, dict[str, int]]] = deque(maxlen=length)
         self._process = psutil.Process()
         self._sample()
-        threading.Thread(target=self._run, daemon=True).start()
+        every(seconds, self, Meter._sample)
 
     @property
     def note(self) -> str:
@@ -38,11 +39,6 @@ class Meter:
                 "GPU used by all": total - free,
             }
         self.samples.append((time.time() - self.begin, values))
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(self.every)
-            self._sample()
 
     def lines(self) -> tuple[list[float], dict[str, list[float]]]:
         """(seconds, {name: bytes}) ready to draw."""

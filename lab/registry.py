@@ -10,6 +10,7 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
 
+from .clock import every
 from .models import Models
 from .session import Session
 from .turns import Turns
@@ -39,8 +40,7 @@ class Registry:
         self._closing: dict[str, float] = {}
         self._opening = threading.Lock()
         self._lock = threading.Lock()
-        self._reaper = threading.Thread(target=self._reap_forever, daemon=True)
-        self._reaper.start()
+        every(5.0, self, Registry.reap)
 
     def get(self, page: str) -> Session:
         """The session of a page or an API client, made or brought back if need be."""
@@ -117,11 +117,6 @@ class Registry:
             for folder in self.folder.glob("*/index.json"):
                 if now - folder.stat().st_mtime > 30 * 86400:
                     shutil.rmtree(folder.parent, ignore_errors=True)
-
-    def _reap_forever(self) -> None:
-        while True:
-            time.sleep(5)
-            self.reap()
 
     @contextmanager
     def use(self, page: str):

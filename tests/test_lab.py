@@ -1,8 +1,11 @@
 """The lab without its page: sessions, registry, turns, uploads, figures, ablation, comparison, planner."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 
 from lab import files, guide, history, panels, plots, results, views
 from lab.ablate import LAYER, LONG_TERM, NOTHING, RETRIEVER, TEXT, ablate
+from lab.clock import every
 from lab.compare import retention_job, side_by_side
 from lab.models import TINY, Models, tiny
 from lab.planner import SHAPES, plan
@@ -206,6 +210,37 @@ def test_follow_hands_on_what_goes_wrong():
     assert next(stream) == 1
     with pytest.raises(ValueError, match="a reason"):
         next(stream)
+
+
+def test_what_is_done_again_and_again_ends_with_its_owner_and_with_python(tmp_path):
+    class Owner:
+        times = 0
+
+    def work(owner):
+        owner.times += 1
+
+    before, owner = threading.active_count(), Owner()
+    every(0.005, owner, work)
+    deadline = time.time() + 30
+    while owner.times < 3 and time.time() < deadline:
+        time.sleep(0.005)
+    assert owner.times >= 3
+    del owner
+    while threading.active_count() > before and time.time() < deadline:
+        time.sleep(0.005)
+    assert threading.active_count() == before
+    # Tensors are taken and let go of all the time, so that a thread left alone would be inside torch at the end.
+    program = (
+        "import torch; from lab.clock import every\n"
+        "class Owner: pass\n"
+        "owners = [Owner() for _ in range(20)]; held = torch.zeros(2000)\n"
+        "for owner in owners: every(0.0, owner, lambda owner: sum(row.nbytes for row in held))\n"
+        "import time; time.sleep(0.3)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 # ── files ──
