@@ -133,10 +133,10 @@ GAP = 1700  # as far as the oldest of what comes back from Θ, behind which lies
 SCHOOL = Task("context", 1.0, 8, questions=10, pointer=0.3, gap=GAP)
 CONTEXT = Task("context", 0.25, 8, questions=10, pointer=0.3, gap=GAP)
 BLOCKS = Task("blocks", 0.5, 10, chunks=(1, 2, 4, 6, 8), questions=10, repeat=0.1, pointer=0.2, gap=GAP)
-THETA = Task("memory", 0.2, 10, chunks=(6,), questions=4, num_blocks=THETAS, far=0.0, pointer=0.2)
+THETA = Task("memory", 0.2, 10, chunks=(6,), questions=5, num_blocks=THETAS, far=0.0, pointer=0.2)
 PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
-LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=4, num_blocks=THETAS, long_term=True, pointer=0.2)
+LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
 
 MINI = (
     Lesson("in context, plain language first", 1500, (PLAIN,), "context", 0.76,

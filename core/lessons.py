@@ -5,11 +5,13 @@ Everything is drawn from one `random.Random`, so a seed fixes a whole training; 
 
 import math
 import random
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .streams import Facts, Item, Prose, Question, items_of, plain_lists
 
 NUM_FACTS = (1, 2, 3, 4, 5, 6, 8, 10)  # statements in a context
+ALIKE = 0.3  # of the contexts hold statements that are said alike
 
 
 class Context(NamedTuple):
@@ -45,10 +47,10 @@ class Lessons:
     def _context(self, count: int, with_prose: bool, questions: int) -> Context:
         gap = self.rng.randint(0, count) if with_prose else -1
         ids, asked = [], []
-        for number in range(count):
+        alike = count > 1 and not self.facts.plain and self.rng.random() < ALIKE
+        for number, item in enumerate(self.facts.alike(count) if alike else islice(self.facts, count)):
             if number == gap:
                 ids = ids + self.prose.window(self.rng.randrange(10, 60))
-            item = next(self.facts)
             text = item.statement * min(2, self._times(item.statement))
             asked += [(question, [len(ids) + place for place in question.places(text)]) for question in item.questions]
             ids = ids + text

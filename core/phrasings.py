@@ -139,12 +139,13 @@ def draw_pattern(world: Any) -> tuple[str, str, str, str, str]:
     return statement, question, values[asked], _subject(values), f"pattern{number} {asked}"
 
 
-def draw_statement(world: Any) -> tuple[str, list[tuple[str, str]], str, str]:
+def draw_statement(world: Any, number: int | None = None) -> tuple[str, list[tuple[str, str]], str, str]:
     """A statement, (question, answer) pairs about all its slots, what it is about, and the name of the relation.
 
     The slot that a pattern lists first is asked for in two ways, where it has them, the others in one.
+    number: which pattern; any, if none is given.
     """
-    number, pattern, values = _fill(world)
+    number, pattern, values = _fill(world, number)
     statement = world.pick(pattern.statements.split("|"))
     slots = [slot for slot in pattern.questions if f"{{{slot}}}" in statement and not _nameless(slot, values)]
     asked = []
@@ -155,8 +156,8 @@ def draw_statement(world: Any) -> tuple[str, list[tuple[str, str]], str, str]:
     return statement.format(**values), asked, _subject(values), f"pattern{number}"
 
 
-def _fill(world: Any) -> tuple[int, Pattern, dict[str, str]]:
-    number = world.rng.randrange(len(PATTERNS))
+def _fill(world: Any, number: int | None = None) -> tuple[int, Pattern, dict[str, str]]:
+    number = world.rng.randrange(len(PATTERNS)) if number is None else number
     kinds = dict(entry.split("=") for entry in PATTERNS[number].slots.split())
     values = {slot: SLOTS[kind](world) if kind in SLOTS else world.value(kind) for slot, kind in kinds.items()}
     return number, PATTERNS[number], values

@@ -23,9 +23,9 @@ from .retrieval_lesson import TaughtPrefix
 from .streams import Item, Question
 
 RETRIEVER_WEIGHT = 0.5  # of the retriever's loss
-IDENTITY_WEIGHT = 0.3  # of the loss that keeps in memory what its tokens stand for
+IDENTITY_WEIGHT = 0.15  # of the loss that keeps in memory what its tokens stand for
 LANGUAGE = 0.1  # on which share of the steps in context the contexts are predicted too
-RIVALS = 128  # blocks of earlier steps that the right block is told apart from, besides those of the batch
+RIVALS = 192  # blocks of earlier steps that the right block is told apart from, besides those of the batch
 FARTHEST = 600  # writes; ages are drawn log-uniformly up to here
 REPEAT = "Repeat:"
 BANDS = (("near", 0, 5), ("mid", 5, 25), ("far", 25, 90), ("very_far", 90, 10**9))  # ages in writes
@@ -101,7 +101,8 @@ class Practice(nn.Module):
         written = write_chunks(self.model, ids, self.past.newest(task.batch, (count + 1) // 2))
         size = self.rng.choice(task.num_blocks)
         ages = [self.lessons.ages(count, FARTHEST if self.rng.random() < task.far else max(8, 2 * size)) for _ in ids]
-        rows, answered = self._questions(task, items)
+        # A question alone brings all that comes back; several of one memory share it.
+        rows, answered = self._questions(task, items, most=self.rng.randint(1, task.questions))
         sources = torch.full((task.batch, task.questions), -1)
         for index, row in enumerate(rows):
             sources[index, : len(row)] = torch.tensor(answered[index], dtype=torch.int64)
@@ -167,13 +168,13 @@ class Practice(nn.Module):
         self.past.add(written[:, :, self.rng.randrange(written.shape[2]) :])
         return outcome, packed, figures, extra, held
 
-    def _questions(self, task: Task, items, weight: float = 1.0) -> tuple[list[list[Passage]], list[list[int]]]:
-        """Some of all that can be asked of each memory, and the chunks that answer."""
+    def _questions(self, task: Task, items, weight: float = 1.0, most: int = 0):
+        """Some of all that can be asked of each memory, a list of passages each, and the chunks that answer."""
         rows, sources = [], []
         for memory in items:
             known = [(asked(question, weight), chunk) for chunk, part in enumerate(memory)
                      for item in part for question in item.questions]  # fmt: skip
-            chosen = self.rng.sample(known, min(task.questions, len(known)))
+            chosen = self.rng.sample(known, min(most or task.questions, len(known)))
             rows.append([passage for passage, _ in chosen])
             sources.append([chunk for _, chunk in chosen])
         return rows, sources

@@ -4,6 +4,7 @@ Rivals of the right block are all blocks of all memories in the batch (the same 
 the same) and blocks of earlier steps. So thousands of blocks are told apart without being written for each question.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -47,7 +48,9 @@ class TaughtPrefix:
         _, batch, count, self.size, _ = self.blocks.shape
         device = self.blocks.device
         self.own = torch.arange(batch * count, device=device).view(batch, count)
-        rivals = torch.rand(self.past.shape[1], generator=self.generator) * 600
+        # At times the right block is the oldest of those that come back, at times the newest: its place means nothing.
+        span = math.exp(torch.empty(()).uniform_(math.log(4), math.log(1500), generator=self.generator).item())
+        rivals = torch.rand(self.past.shape[1], generator=self.generator) * span
         self.all_ages = torch.cat([self.ages.flatten().float(), rivals]).to(device)
         self.sources = self.sources.to(device)
 

@@ -7,8 +7,12 @@ understood, and a sentence that was read once is asked several times: most of a 
 from dataclasses import dataclass
 
 from .facts import Fact, World, capital
-from .phrasings import draw_statement
+from .grammar import draw_clause
+from .phrasings import PATTERNS, draw_statement
 from .relations import ATTRIBUTES, RELATIONS
+
+CLAUSE = "clause"
+CLAUSES, PATTERNED = 0.45, 0.25  # shares of what is drawn; the rest are facts of two parts
 
 
 @dataclass(frozen=True)
@@ -50,17 +54,32 @@ def questioned(world: World, fact: Fact) -> Statement:
 
 
 def draw(world: World, about: Statement | None = None) -> Statement:
-    """Half of them of several parts, with a question or two about each; the others of two parts.
+    """Clauses of the grammar, patterns of several parts, and facts of two parts, which come in so many shares.
 
     about: something else about the subject of this statement, which has two parts itself (else it is of no effect).
     """
-    if about and about.relation and not about.relation.startswith("pattern"):
+    if about and about.relation and about.relation != CLAUSE and not about.relation.startswith("pattern"):
         return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
-    while world.rng.random() < 0.5:
-        said, asked, subject, relation = draw_statement(world)
-        pairs = tuple((capital(question), answer) for question, answer in asked)
-        found = Statement(world.dress(said), pairs, subject, relation)
+    while True:
+        kind = world.rng.random()
+        if kind < CLAUSES:
+            said, pairs, subject = draw_clause(world)
+            asked = tuple((f"{capital(question)}?", answer) for question, answer in pairs if answer)
+            found = Statement(world.dress(said), asked, subject, CLAUSE)
+        else:
+            found = alike(world, 1, kind < CLAUSES + PATTERNED)[0]
         if found.questions:
             return found
+
+
+def alike(world: World, count: int, patterned: bool) -> list[Statement]:
+    """As many statements of one pattern, or of one kind of fact: said alike, of others, so hard to tell apart."""
+    if patterned:
+        number, statements = world.rng.randrange(len(PATTERNS)), []
+        for _ in range(count):
+            said, asked, subject, relation = draw_statement(world, number)
+            pairs = tuple((capital(question), answer) for question, answer in asked)
+            statements.append(Statement(world.dress(said), pairs, subject, relation))
+        return statements
     relation = world.rng.choice(RELATIONS if world.rng.random() < 0.6 else ATTRIBUTES)
-    return questioned(world, world.fact(relation=relation))
+    return [questioned(world, world.fact(relation=relation)) for _ in range(count)]

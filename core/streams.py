@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from .data import Documents
 from .facts import World
 from .packing import find
-from .statements import Statement, draw, of_fact, plain_statement
+from .statements import Statement, alike, draw, of_fact, plain_statement
 
 FACTS_AT_ONCE = 300  # tokenised together, which is several times faster than one by one
 ANY_ORDER = 0.7  # how often a statement is taken whether or not it opens with an answer
@@ -106,6 +106,9 @@ class Facts:
         self.world, self.tokenizer, self.again, self.plain = world, tokenizer, again, 0.0
         self._ready: list[Item] = []
 
+    def __iter__(self) -> "Facts":
+        return self
+
     def __next__(self) -> Item:
         while True:
             if not self._ready:
@@ -113,6 +116,15 @@ class Facts:
             item = self._ready.pop()
             if self.world.rng.random() < ANY_ORDER or opens_with_an_answer(item):
                 return item
+
+    def alike(self, count: int) -> list[Item]:
+        """Items that differ in what they are about, not in how they are said."""
+        items: list[Item] = []
+        while len(items) < count:
+            together, patterned = self.world.rng.choice((2, 3, 4, 6)), self.world.rng.random() < 0.5
+            items += self.encode([one for one in alike(self.world, together, patterned) if one.questions])
+        self.world.rng.shuffle(items)
+        return items[:count]
 
     def _draw(self) -> list[Statement]:
         drawn: list[Statement] = []

@@ -7,7 +7,10 @@ import pytest
 from core.data import Documents, Source, cut_document
 from core.facts import World
 from core.packing import find
-from core.statements import draw, plain_statement
+from core.grammar import draw_clause
+from core.phrases import spelled
+from core.statements import CLAUSE, alike, draw, plain_statement
+from core.verbs import conjugate
 from core.streams import Facts, opens_with_an_answer
 from tests.learners import little_lessons, little_tokenizer
 
@@ -60,10 +63,44 @@ def test_another_statement_about_the_same_says_something_else():
     pairs = []
     while len(pairs) < 100:
         one = draw(world)
-        if not one.relation.startswith("pattern"):
+        if one.relation != CLAUSE and not one.relation.startswith("pattern"):
             pairs.append((one, draw(world, one)))
     assert sum(one.subject == other.subject for one, other in pairs) > 90
     assert all(one.relation != other.relation for one, other in pairs)
+
+
+def test_the_grammar_asks_for_every_part_of_any_clause():
+    world, parts, openings = World(random.Random(6), ["willow", "harbour", "seven"]), [], set()
+    for _ in range(2000):
+        said, asked, subject = draw_clause(world)
+        assert subject in said and "  " not in said and "_" not in said and said == said.strip()
+        for question, answer in asked:
+            assert answer in said and "  " not in question and question == question.strip()
+        parts.append(len({answer for _, answer in asked}))
+        openings |= {question.split()[0] for question, _ in asked}
+    assert sum(count > 1 for count in parts) > 0.7 * len(parts) and max(parts) >= 3
+    assert {"Who", "What", "Where", "When", "How", "Which", "Whom", "By", "With", "Since"} <= openings
+    assert len({draw_clause(world)[0] for _ in range(500)}) == 500
+
+
+def test_numbers_in_words_and_verbs_in_all_forms():
+    assert [spelled(number) for number in (7, 10, 19, 40, 82, 100, 340)] == [
+        "seven", "ten", "nineteen", "forty", "eighty-two", "one hundred", "three hundred and forty",
+    ]  # fmt: skip
+    assert conjugate("carry") == ("carry", "carries", "carried", "carried", "carrying")
+    assert conjugate("bake") == ("bake", "bakes", "baked", "baked", "baking")
+    assert conjugate("plan") == ("plan", "plans", "planned", "planned", "planning")
+    assert conjugate("pay paid paid+for") == ("pay for", "pays for", "paid for", "paid for", "paying for")
+    assert conjugate("see saw seen").ing == "seeing" and conjugate("lie").ing == "lying"
+    assert conjugate("watch").third == "watches" and conjugate("enjoy").past == "enjoyed"
+
+
+def test_statements_said_alike_are_about_others():
+    world = World(random.Random(7))
+    for patterned in (True, False) * 10:
+        statements = alike(world, 4, patterned)
+        assert len({statement.relation.partition(" ")[0] for statement in statements}) <= 2
+        assert len({statement.text for statement in statements}) == 4
 
 
 def test_a_context_says_where_the_answers_stand():
