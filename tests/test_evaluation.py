@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from core.bank import Bank, write_openings
+from core.baselines import make_reader
 from core.evaluate import main
 from core.evaluation import metrics
+from core.evaluation.commands import load_any
 from core.evaluation.items import Plan, make_items
 from core.evaluation.records import Journal, markdown, summarise
 from core.evaluation.retention import Retention
@@ -217,6 +219,19 @@ def test_facts_stand_where_the_position_says_and_both_ways_of_measuring_agree(ch
             (method, distance) for method in ("mplus", "oracle", "bm25") for distance in (0, 40, 400)
         }
     assert retention(checkpoints, tmp_path / "x.json", "--position", "middle") == 2
+
+
+@pytest.mark.parametrize("model", ["mplus", "llama"])
+def test_the_oracle_reads_the_fact_alone_and_is_the_same_at_every_distance(model, checkpoints, tmp_path):
+    assert retention(checkpoints, tmp_path / "o.json", "--methods", "oracle", model=model) == 0
+    rows = [json.loads(line) for line in answers(tmp_path / "o.jsonl")]
+    assert len(rows) == 3 * 3 * 2
+    reader = make_reader("full", *load_any(str(checkpoints / model)))
+    for number, fact in enumerate(load_facts("facts:1", 3)[0]):
+        reader.reset()
+        reader.ingest(fact.fact)
+        expected = metrics.first_line(reader.answer(fact.question, 3).text)
+        assert {row["text"] for row in rows if row["item"] == f"{number}.0"} == {expected}
 
 
 @pytest.mark.parametrize("position", ["begin", "end", "random"])

@@ -17,9 +17,9 @@ from .metrics import exact_hit
 from .plots import plot_curves
 from .records import Journal, Row, summarise
 from .retention import KEYS, REPLAYED, Retention
-from .singly import answer_singly
+from .singly import ORACLE, answer_oracle, answer_singly
 
-CURVE_METHODS = tuple(dict.fromkeys((*REPLAYED, *METHODS)))
+CURVE_METHODS = tuple(dict.fromkeys((*REPLAYED, ORACLE, *METHODS)))
 
 
 def can_replay(model: Any) -> bool:
@@ -52,7 +52,7 @@ def run_retention(
     journal = Journal(journal_path, settings | plan.settings(), KEYS)
     fast = [method for method in plan.methods if method in REPLAYED and can_replay(model)]
     slow = [method for method in plan.methods if method not in fast]
-    lost = [method for method in slow if method not in METHODS]
+    lost = [method for method in slow if method not in (ORACLE, *METHODS)]
     if lost:
         raise ValueError(f"{', '.join(lost)} needs memories under the paper's rules; leave it out for this checkpoint.")
     gap, shelf = 0.0, {} if shelf is None else shelf
@@ -78,6 +78,9 @@ def run_retention(
                     run.answer(batch, journal, bar.update)
                 gap = max(gap, run.gap)
             for method in slow:
+                if method == ORACLE:
+                    answer_oracle(make_reader("full", model, tokenizer), group, part, seed, journal, bar.update)
+                    continue
                 answer_singly(
                     lambda item_seed, method=method: make_reader(method, model, tokenizer, seed=item_seed),
                     tokenizer, run.chunks.tolist(), [run.offset(item) for item in group], group,

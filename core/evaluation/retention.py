@@ -27,8 +27,8 @@ from .metrics import exact_hit, first_line
 from .records import Journal, Row
 from .tokens import answer_ends, pad
 
-REPLAYED = (*READINGS, "question-only", "oracle")
-TIMELESS = ("question-only", "oracle")  # the same at every distance
+REPLAYED = (*READINGS, "question-only")
+TIMELESS = ("question-only",)  # the same at every distance
 KEYS = ("seed", "live", "item", "method", "distance")
 LARGEST_REPLAY = 2**29
 """Bytes the table of drops of one batch may take; longer distances make smaller batches."""
@@ -183,7 +183,7 @@ class Retention:
             part = asked[start : start + self.plan.batch]
             writes = 0 if method in TIMELESS else opening + step
             reading = READINGS.get(method, Reading(retrieve=False))
-            ids, mask = pad([self._prompt(item.facts[which], method) for _, item, which in part], self.tokenizer)
+            ids, mask = pad([self._prompt(item.facts[which]) for _, item, which in part], self.tokenizer)
             cache = ReplayCache(
                 replay, [place for place, _, _ in part], writes, mask, reading, self.seed,
                 self.storage, self.plan.max_new_tokens,
@@ -198,11 +198,8 @@ class Retention:
                     "answer": fact.answer, **self._recall(cache, index, place, item, which, step),
                 }  # fmt: skip
 
-    def _prompt(self, fact: Fact, method: str) -> list[int]:
-        """The question; for the oracle, the ceiling, behind the fact as plain text."""
-        asked = encode_question(fact.question, self.tokenizer, self.model.config)
-        told = f"{fact.fact}\n" if method == "oracle" else ""
-        return list(self.tokenizer(told, add_special_tokens=False)["input_ids"]) + asked
+    def _prompt(self, fact: Fact) -> list[int]:
+        return encode_question(fact.question, self.tokenizer, self.model.config)
 
     def _recall(self, cache: ReplayCache, index: int, place: int, item: Item, which: int, step: int) -> Row:
         """Per layer, the share of the fact's tokens in Θ that were retrieved (None: none is there); M+ alone."""

@@ -1,7 +1,9 @@
 """Retention for any reader, one item after the other, through the protocol alone: `ingest`, `answer`, `reset`.
 
 The slow way: right for the text baselines and for memories that cannot be replayed. Items, distractors and scores are
-those of `core.evaluation.retention`.
+those of `core.evaluation.retention`. The oracle, the ceiling of a retention curve, is asked here for any model: the
+weights read the fact's own text and nothing else, as a plain context without a memory before it. (A fact as text
+*behind* a memory is no ceiling: M+ is never trained on that, and the mini answers 0.5 % of it, 98 % of plain contexts.)
 """
 
 import warnings
@@ -12,8 +14,10 @@ from transformers import PreTrainedTokenizerBase
 from ..reader import Reader
 from .items import Item, Plan, num_before
 from .metrics import exact_hit, first_line
-from .records import Journal
+from .records import Journal, Row
 from .retention import Progress
+
+ORACLE = "oracle"
 
 
 def answer_singly(
@@ -62,14 +66,30 @@ def answer_singly(
                 reader.ingest(text(read, step))
                 read = step
             for which in item.asked:
-                fact = item.facts[which]
-                given = first_line(reader.answer(fact.question, max_new_tokens=plan.max_new_tokens).text)
-                rows.append(
-                    {
-                        "seed": seed, "live": plan.live, "item": f"{item.number}.{which}", "method": method,
-                        "distance": distance, "score": int(exact_hit(given, fact.answer)), "text": given,
-                        "answer": fact.answer,
-                    }
-                )  # fmt: skip
+                rows.append(_row(reader, item, which, method, plan, seed) | {"distance": distance})
                 progress(1)
         journal.add(rows)
+
+
+def answer_oracle(
+    reader: Reader, items: Sequence[Item], plan: Plan, seed: int, journal: Journal, progress: Progress
+) -> None:
+    """Ask every item with the asked fact alone as context; once, for it is the same at every distance."""
+    for item in items:
+        for which in item.asked:
+            keys = [(seed, plan.live, f"{item.number}.{which}", ORACLE, distance) for distance in plan.distances]
+            if not all(key in journal for key in keys):
+                reader.reset()
+                reader.ingest(item.facts[which].fact)
+                row = _row(reader, item, which, ORACLE, plan, seed)
+                journal.add(row | {"distance": distance} for distance in plan.distances)
+            progress(len(keys))
+
+
+def _row(reader: Reader, item: Item, which: int, method: str, plan: Plan, seed: int) -> Row:
+    fact = item.facts[which]
+    given = first_line(reader.answer(fact.question, max_new_tokens=plan.max_new_tokens).text)
+    return {
+        "seed": seed, "live": plan.live, "item": f"{item.number}.{which}", "method": method,
+        "score": int(exact_hit(given, fact.answer)), "text": given, "answer": fact.answer,
+    }  # fmt: skip
