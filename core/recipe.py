@@ -12,7 +12,6 @@ from .adapters import WRITE, add_adapters
 from .config import MPlusConfig
 from .curriculum import FINEWEB
 from .data import Documents, Source, open_source
-from .facts import World
 from .induction import induction_init
 from .lessons import Lessons
 from .model import MPlusForCausalLM
@@ -20,6 +19,7 @@ from .objectives import merged
 from .practice import REPEAT, Practice
 from .streams import Facts, GeneratedDocuments, Prose
 from .tokenizer_training import train_tokenizer
+from .world import World
 
 TEXTS, CHARACTERS, FACTS = 12, 300_000, 20_000  # what the tokenizer is trained on
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from .data import Documents
-from .facts import World
 from .packing import find
-from .statements import Statement, alike, draw, of_fact, plain_statement
+from .world import World
+from .world.statements import Statement, alike, draw, of_fact, plain_statement
 
 FACTS_AT_ONCE = 300  # tokenised together, which is several times faster than one by one
 ANY_ORDER = 0.7  # how often a statement is taken whether or not it opens with an answer

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from core.baselines import make_reader, token_bytes
-from core.facts import World
 from core.reader import MPlusReader
 from core.snapkv import SnapKVReader
+from core.world import World
 
 from .models import Loaded
 from .turns import Stopped, Turns

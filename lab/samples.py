@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from core.facts import World
+from core.world import World
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from transformers import PreTrainedTokenizerFast
 
 from core.config import MPlusConfig
 from core.curriculum import GEOMETRY, Lesson, Task
-from core.facts import World
 from core.lessons import Lessons
 from core.practice import Practice
 from core.recipe import recipe_model, recipe_optimizers
 from core.streams import Facts, GeneratedDocuments, Prose
 from core.tokenizer_training import train_tokenizer
 from core.training import Training, accelerator
+from core.world import World
 
 LITTLE = {
     "vocab_size": 400, "hidden_size": 136, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2,

@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log drops placement base_bits weights words verbs relations packing tokenizer_training",
-    "cache adapters disk quantised retriever rules prompts state curriculum data phrasings phrases",
-    "decoding model memory facts grammar lexical_start index",
-    "memory_file reading official statements induction",
+    "config sources log drops placement base_bits weights world packing tokenizer_training",
+    "cache adapters disk quantised retriever rules prompts state curriculum data",
+    "decoding model memory lexical_start index",
+    "memory_file reading official induction",
     "reader checkpoint bank pointing",
     "context cost replay streams",
     "snapkv bm25 replay_cache lessons",

@@ -5,13 +5,13 @@ import random
 import pytest
 
 from core.data import Documents, Source, cut_document
-from core.facts import World
 from core.packing import find
-from core.grammar import draw_clause
-from core.phrases import spelled
-from core.statements import CLAUSE, alike, draw, plain_statement
-from core.verbs import conjugate
 from core.streams import Facts, opens_with_an_answer
+from core.world import World
+from core.world.grammar import draw_clause
+from core.world.phrases import spelled
+from core.world.statements import CLAUSE, alike, draw, plain_statement
+from core.world.verbs import conjugate
 from tests.learners import little_lessons, little_tokenizer
 
 TOKENIZER = little_tokenizer()

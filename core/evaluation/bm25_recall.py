@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..bm25 import bm25_index, bm25_scores
-from ..facts import Fact
+from ..world import Fact
 
 
 class PassageRanks:

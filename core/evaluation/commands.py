@@ -1,6 +1,7 @@
 """From the arguments of a command to its result: one function a task, which returns the table to be shown."""
 
 import argparse
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -35,6 +36,21 @@ def load_any(name: str, device: str | None = None, dtype: str = "float32", **set
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=kind)
         model.to(torch.device(device or "cpu")).eval()
     return model, AutoTokenizer.from_pretrained(folder)
+
+
+def weights(name: str) -> str:
+    """Which weights a checkpoint has: the hub's commit, or the first 12 digits of a SHA-256 over the weight files.
+
+    It is among a run's settings: answers of weights that were exchanged since are not taken for the new ones'.
+    """
+    folder = find(name)
+    if folder.parent.name == "snapshots":
+        return folder.name[:12]
+    digest = hashlib.sha256()
+    for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
 
 
 def journal_path(args: argparse.Namespace) -> Path:
@@ -76,9 +92,10 @@ def benchmark(args: argparse.Namespace, say: Say) -> str:
     report_problems(problems, say)
     methods = names(args.methods, METHODS, "method")
     told = {key: getattr(args, key) for key in vars(args) if key not in NOT_SETTINGS}
+    told["weights"] = weights(args.model)
     journal = Journal(journal_path(args), told, examples.KEYS)
     make = partial(make_reader, model=model, tokenizer=tokenizer, budget_bytes=args.budget_bytes, seed=args.seed)
-    examples.run_examples(loaded, methods, make, journal)
+    examples.run_examples(loaded, methods, make, journal, args.over)
     lines = examples.summary(journal, methods)
     if args.plot:
         plot_bars(args.plot, lines, "group", "method", f"{args.task}, {args.model}")
@@ -92,6 +109,8 @@ def load_facts_file(args: argparse.Namespace, tokenizer: Any, window: int):
 
 
 def load_longbench(args: argparse.Namespace, tokenizer: Any, window: int):
+    if args.data.endswith(".json"):
+        return longbench.build(Path(args.data), tokenizer, args.length, window, args.num or 100, args.seed)
     sets = names(args.sets, tuple(longbench.SETS), "set")
     return longbench.load(args.data, sets, tokenizer, args.length, window, args.num)
 
@@ -124,14 +143,18 @@ def load_ruler(args: argparse.Namespace, tokenizer: Any, window: int):
 
 
 def load_longbook(args: argparse.Namespace, tokenizer: Any, window: int):
+    if args.data.endswith(".json"):
+        return longbook.build_book(Path(args.data), tokenizer, args.length, args.num, args.seed)
     return longbook.load_books(args.data, args.num)
 
 
 def load_eventqa(args: argparse.Namespace, tokenizer: Any, window: int):
-    if not args.events:
+    if not args.events and not args.data.endswith(".txt"):
         return longbook.load_events(args.data, args.num)
-    events = [line.strip() for line in Path(args.events).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return [longbook.build_events(Path(args.data), events, args.num or 10**9, args.seed)], []
+    text = longbook.beginning(Path(args.data), tokenizer, args.length)
+    listed = Path(args.events).read_text(encoding="utf-8").splitlines() if args.events else longbook.find_events(text)
+    events = [line.strip() for line in listed if line.strip()]
+    return [longbook.build_events(Path(args.data).stem, text, events, args.num or 10**9, args.seed)], []
 
 
 def load_dialogue(args: argparse.Namespace, tokenizer: Any, window: int):
@@ -145,15 +168,18 @@ def run_cost(args: argparse.Namespace, say: Say) -> str:
     methods, lengths = names(args.methods, METHODS, "method"), numbers(args.lengths)
     stream = load_stream(args.data, tokenizer, max(lengths))
     told = {key: getattr(args, key) for key in vars(args) if key not in (*NOT_SETTINGS, "lengths")}
+    told["weights"] = weights(args.model)
     journal = Journal(journal_path(args), told, cost.KEYS)
     make = partial(make_reader, model=model, tokenizer=tokenizer, budget_bytes=args.budget_bytes, seed=args.seed)
 
     def text(length: int) -> str:
         return tokenizer.decode((stream * (1 + length // len(stream)))[:length])
 
-    rows = cost.run_cost(text, lengths, methods, make, journal, model.device)
+    rows = cost.run_cost(text, lengths, methods, make, journal, model.device, over=args.over)
     return finish(args, {**told, "rows": rows}, cost.table(rows))
 
 
-NOT_SETTINGS = ("run", "load", "task", "json", "out", "plot", "resume", "threads", "methods", "arguments", "shelf")
+NOT_SETTINGS = (
+    "run", "load", "task", "json", "out", "plot", "resume", "threads", "methods", "arguments", "shelf", "minutes", "over",
+)  # fmt: skip
 """Arguments that do not decide what an answer is."""

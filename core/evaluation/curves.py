@@ -10,12 +10,12 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..baselines import METHODS, make_reader
-from ..facts import Fact
 from ..model import MPlusForCausalLM
+from ..world import Fact
 from .items import Plan, make_items
 from .metrics import exact_hit
 from .plots import plot_curves
-from .records import Journal, Row, summarise
+from .records import Journal, Over, Row, clock, summarise
 from .retention import KEYS, REPLAYED, Retention
 from .singly import ORACLE, answer_oracle, answer_singly
 
@@ -40,8 +40,9 @@ def run_retention(
     settings: Row,
     say: Callable[[str], None],
     shelf: dict[str, Retention] | None = None,
+    over: Over = clock(None),  # noqa: B008 - never over
 ) -> Row:
-    """Answer everything the journal does not have; returns the summary, `{"rows": [...], ...}`.
+    """Answer everything the journal does not have, until the time is over; returns the summary, `{"rows": [...], ...}`.
 
     shelf: a place for what was written, so that the next run of the same model on the same text finds it there.
 
@@ -75,17 +76,21 @@ def run_retention(
                 shelf["written"] = run
                 bar.set_postfix_str("")
                 for batch in run.batches(group):
-                    run.answer(batch, journal, bar.update)
+                    if not over():
+                        run.answer(batch, journal, bar.update)
                 gap = max(gap, run.gap)
-            for method in slow:
-                if method == ORACLE:
-                    answer_oracle(make_reader("full", model, tokenizer), group, part, seed, journal, bar.update)
-                    continue
-                answer_singly(
-                    lambda item_seed, method=method: make_reader(method, model, tokenizer, seed=item_seed),
-                    tokenizer, run.chunks.tolist(), [run.offset(item) for item in group], group,
-                    part, seed, method, journal, bar.update,
-                )  # fmt: skip
+            chunks = run.chunks.tolist() if slow else []
+            for item in group if slow else ():
+                if over():
+                    break
+                for method in slow:  # all methods the same items, wherever the time is over
+                    if method == ORACLE:
+                        answer_oracle(make_reader("full", model, tokenizer), item, part, seed, journal, bar.update)
+                        continue
+                    answer_singly(
+                        lambda item_seed, method=method: make_reader(method, model, tokenizer, seed=item_seed),
+                        tokenizer, chunks, run.offset(item), item, part, seed, method, journal, bar.update,
+                    )  # fmt: skip
     return summary(journal, plan, live, model) | ({"gap": gap} if gap else {})
 
 

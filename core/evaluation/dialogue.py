@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from ..facts import Fact, World
+from ..world import Fact, World
 from .examples import Example, Question, data_rows
 
 ACKNOWLEDGEMENTS = (

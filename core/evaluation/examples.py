@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from ..reader import Answer, MPlusReader, Reader
 from . import metrics
-from .records import Journal, Row, summarise
+from .records import Journal, Over, Row, clock, summarise
 from .texts import Check, Rows, read_rows
 
 
@@ -53,24 +54,36 @@ KEYS = ("id", "question", "method")
 
 
 def run_examples(
-    examples: Sequence[Example], methods: Sequence[str], make: Callable[[str], Reader], journal: Journal
-) -> None:
-    """Ask everything the journal does not have. `make(method)` is called once; readers are reset for every example.
+    examples: Sequence[Example], methods: Sequence[str], make: Callable[[str], Reader], journal: Journal,
+    over: Over = clock(None),  # noqa: B008 - never over
+) -> None:  # fmt: skip
+    """Ask everything the journal does not have, until the time is over; readers are reset for every example.
 
+    All methods answer the first example of every group, then the second: a run cut short compares equal numbers.
     Questions about one memory are asked in one batch where the reader can. The first line of an answer counts, save
     for raw prompts, whose answers are scored whole, as their benchmarks do.
     """
     total = sum(len(example.questions) for example in examples) * len(methods)
     with tqdm(total=total, unit="answer", mininterval=1.0) as bar:
-        for method in methods:
-            reader = None
-            for example in examples:
-                bar.update(len(example.questions))
-                if all((example.id, number, method) in journal for number in range(len(example.questions))):
-                    continue
-                reader = reader or make(method)
-                bar.set_postfix_str(f"{method} {example.id}")
-                journal.add(_rows(reader, example, method))
+        for part in rounds(examples):
+            if over():
+                return
+            for method in methods:
+                reader = None  # one at a time: on a large model two memories may not fit
+                for example in part:
+                    if not all((example.id, number, method) in journal for number in range(len(example.questions))):
+                        bar.set_postfix_str(f"{method} {example.id}")
+                        reader = reader or make(method)
+                        journal.add(_rows(reader, example, method))
+                    bar.update(len(example.questions))
+
+
+def rounds(examples: Sequence[Example]) -> list[list[Example]]:
+    """The first example of every group, the second of every group, and so on."""
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.group, []).append(example)
+    return [[one for one in row if one] for row in zip_longest(*groups.values())]
 
 
 def _rows(reader: Reader, example: Example, method: str) -> Iterable[Row]:
@@ -101,10 +114,15 @@ def _answers(reader: Reader, example: Example) -> Iterable[Answer]:
 
 
 def summary(rows: Iterable[Row], methods: Sequence[str]) -> list[Row]:
-    """The mean by group and method, and per method the mean of the groups (no band: groups are not a sample)."""
+    """The mean by group and method, and per method the mean of the groups (no band: groups are not a sample).
+
+    Raises ValueError if there is no row.
+    """
     rows = [row for row in rows if row["method"] in methods]
     lines = summarise(rows, ("group", "method"))
     lines.sort(key=lambda line: (line["group"], methods.index(line["method"])))
+    if not lines:
+        raise ValueError("Nothing was answered in the time there was; give more minutes.")
     for method in methods if len({line["group"] for line in lines}) > 1 else ():
         means = [line["accuracy"] for line in lines if line["method"] == method]
         mean = sum(means) / len(means)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..facts import Fact
+from ..world import Fact
 from .records import Row
 
 POSITIONS = ("begin", "end", "random")

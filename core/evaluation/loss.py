@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..bank import Bank, write_openings
 from ..replay import READINGS, Reading, Replay
 from ..replay_cache import ReplayCache, read
-from .records import Journal, Row
+from .records import Journal, Over, Row, clock
 
 METHODS = (*READINGS, "question-only")
 KEYS = ("model", "document", "method", "position")
@@ -23,7 +23,7 @@ KEYS = ("model", "document", "method", "position")
 
 def run_loss(
     model: Any, name: str, stream: Sequence[int], positions: Sequence[int], methods: Sequence[str],
-    documents: int, passage: int, batch: int, seed: int, journal: Journal,
+    documents: int, passage: int, batch: int, seed: int, journal: Journal, over: Over = clock(None),  # noqa: B008
 ) -> None:  # fmt: skip
     """Measure `documents` stretches of a text at `positions` (tokens, rounded down to whole chunks).
 
@@ -42,7 +42,7 @@ def run_loss(
         for first in range(0, documents, batch):
             part = range(first, min(first + batch, documents))
             keys = [(name, document, method, p) for document in part for method in methods for p in positions]
-            if not all(key in journal for key in keys):
+            if not all(key in journal for key in keys) and not over():
                 texts = torch.tensor([stream[starts[document] : starts[document] + needed] for document in part])
                 generator = torch.Generator().manual_seed(seed * 1_000_003 + first)
                 replay = _replay(model, texts[:, : longest * size].unflatten(1, (longest, size)), generator)

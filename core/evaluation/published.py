@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..facts import Fact
+from ..world import Fact
 
 SQUAD_WORDS, QUESTIONS_WORDS = 3, 4
 

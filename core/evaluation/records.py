@@ -2,13 +2,22 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from .metrics import bootstrap
 
 Row = dict[str, Any]
+Over = Callable[[], bool]
+"""Whether a run's time is up: what has been answered by then is what is reported."""
+
+
+def clock(minutes: float | None) -> Over:
+    """A clock that starts now; without minutes one that never says stop."""
+    end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    return lambda: time.monotonic() >= end
 
 
 class Journal:
@@ -41,7 +50,7 @@ class Journal:
         if different:
             told = ", ".join(f"{name} {found.get(name)!r} there, {settings.get(name)!r} now" for name in different)
             raise ValueError(
-                f"{self.path} is of a run with other settings ({told}); choose another output or remove it."
+                f"{self.path} is of a run with other settings ({told}); choose another output, or --no-resume to drop it."
             )
         for row in lines[1:]:
             self.rows[self.key(row)] = row

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import curves, gate_runs, loss
-from .commands import NOT_SETTINGS, Say, finish, journal_path, load_any, report_problems
+from .commands import NOT_SETTINGS, Say, finish, journal_path, load_any, report_problems, weights
 from .items import POSITIONS, Plan
 from .plots import plot_curves
 from .records import Journal, Row, markdown, summarise
@@ -26,10 +26,11 @@ def retention(args: argparse.Namespace, say: Say) -> str:
     report_problems(problems, say)
     stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
     told: Row = {
-        "model": args.model, "facts": args.facts, "num_facts": len(facts), "distractors": args.distractors, **settings,
+        "model": args.model, "facts": args.facts, "num_facts": len(facts), "distractors": args.distractors,
+        "weights": weights(args.model), **settings,
     }  # fmt: skip
     content = curves.run_retention(
-        model, tokenizer, facts, stream, plan, numbers(args.live), journal_path(args), told, say, args.shelf
+        model, tokenizer, facts, stream, plan, numbers(args.live), journal_path(args), told, say, args.shelf, args.over
     )
     lines = [line | {"method": curves.curve_name(line)} for line in content["rows"]]
     if args.plot:
@@ -52,9 +53,14 @@ def compression(args: argparse.Namespace, say: Say) -> str:
             methods=tuple(names(args.methods, curves.CURVE_METHODS, "method")),
         )  # fmt: skip
         stream = stream or load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
-        told = {"model": args.model, "facts": args.facts, "num_facts": len(passages), "distractors": args.distractors}
+        told = {
+            "model": args.model, "facts": args.facts, "num_facts": len(passages), "distractors": args.distractors,
+            "weights": weights(args.model),
+        }  # fmt: skip
         journal = out.with_name(f"{out.stem}-{ratio}{out.suffix}")
-        content = curves.run_retention(model, tokenizer, passages, stream, plan, [1], journal, told, say)
+        content = curves.run_retention(
+            model, tokenizer, passages, stream, plan, [1], journal, told, say, over=args.over
+        )
         lines += [{"ratio": ratio, **line} for line in content["rows"]]
     named = [line | {"method": f"{line['method']} {line['ratio']}x"} for line in lines]
     if args.plot:
@@ -66,6 +72,7 @@ def run_loss(args: argparse.Namespace, say: Say) -> str:
     models = args.model.split(",")
     methods, positions = names(args.methods, loss.METHODS, "method"), numbers(args.positions)
     told = {key: getattr(args, key) for key in vars(args) if key not in (*NOT_SETTINGS, "model", "positions")}
+    told["weights"] = ",".join(map(weights, models))
     journal = Journal(journal_path(args), told, loss.KEYS)
     for name in models:
         model, tokenizer = load_any(name, args.device, args.dtype)
@@ -73,8 +80,9 @@ def run_loss(args: argparse.Namespace, say: Say) -> str:
             raise ValueError(f"{name} cannot be measured by position: it needs an M+ under the paper's rules.")
         stream = load_stream(args.data, tokenizer, max(positions) + args.passage)
         loss.run_loss(
-            model, name, stream, positions, methods, args.documents, args.passage, args.batch, args.seed, journal
-        )
+            model, name, stream, positions, methods, args.documents, args.passage, args.batch, args.seed, journal,
+            args.over,
+        )  # fmt: skip
     rows = [loss.label(row) for row in journal if row["model"] in models and row["method"] in methods]
     lines = summarise(rows, ("curve", "position"), name="loss")
     if args.plot:

@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ..bank import LANES, Bank, write_circle, write_openings
-from ..facts import Fact
 from ..model import MPlusForCausalLM
 from ..prompts import cut, encode_question
 from ..replay import READINGS, Reading, Replay
 from ..replay_cache import ReplayCache, Storage, ask
+from ..world import Fact
 from .bm25_recall import PassageRanks
 from .items import Item, Plan, num_before
 from .metrics import exact_hit, first_line

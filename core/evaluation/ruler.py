@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ..words import ADJECTIVES, THINGS
+from ..world.words import ADJECTIVES, THINGS
 from .examples import Example, Question, data_rows
 from .longbench import split_prompt
 

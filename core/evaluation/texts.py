@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..facts import Fact, World
+from ..world import Fact, World
 from .published import json_text, squad_facts, to_fact
 
 GENERATED = "facts:"

@@ -2,7 +2,7 @@
 
 A pattern has named slots; every slot it lists questions for may be the one that is asked. So the same statement
 answers several questions, and the question has to be understood, not only its subject found. Slots of the kinds of
-`SLOTS` are drawn by the world (`core.facts.World`), which is handed in.
+`SLOTS` are drawn by the world (`World`), which is handed in.
 """
 
 from dataclasses import dataclass

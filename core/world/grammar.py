@@ -1,6 +1,6 @@
 """Clauses put together from parts: who did what, with what, where and when; every part can be asked for.
 
-Where `core.phrasings` lists what people say of some hundred things, here a grammar makes statements and questions of
+Where `phrasings` lists what people say of some hundred things, here a grammar makes statements and questions of
 any verb and any noun, so that a small model learns to match a question with a sentence by its words and its form.
 """
 
