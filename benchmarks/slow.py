@@ -39,11 +39,12 @@ class SlowMPlus:
         """Write one chunk (1, n) of at least K tokens."""
         model, size = self.model, self.config.block_size
         with use_adapter(model, WRITE):
-            hidden, blocks = model.model.embed_tokens(ids), []
+            hidden, blocks, rope = model.model.embed_tokens(ids), [], None
             for index, layer in enumerate(model.model.layers):
                 joined = self._join(index, [self.pool[index, -size:]], hidden)
                 joined[:, -size:] += model.memory.new
-                hidden = self._layer(layer, joined, joined.shape[1] - ids.shape[1], None)
+                rope = rope or self._rope(joined, 0)
+                hidden = self._layer(layer, joined, rope, joined.shape[1] - ids.shape[1], None)
                 blocks.append(hidden[0, -size:])
             model.lm_head(model.model.norm(hidden)).float()
         self._update(torch.stack(blocks))
@@ -94,10 +95,11 @@ class SlowMPlus:
         """Logits (1, n, vocabulary) of a prompt behind memory, and the cache to go on with."""
         model, cache = self.model, DynamicCache()
         with use_adapter(model, READ):
-            hidden = model.model.embed_tokens(ids)
+            hidden, rope = model.model.embed_tokens(ids), None
             for index, layer in enumerate(model.model.layers):
                 joined = self._join(index, [self._retrieve(index, layer, hidden), self.pool[index]], hidden)
-                hidden = self._layer(layer, joined, joined.shape[1] - ids.shape[1], cache)
+                rope = rope or self._rope(joined, 0)
+                hidden = self._layer(layer, joined, rope, joined.shape[1] - ids.shape[1], cache)
             return model.lm_head(model.model.norm(hidden)).float(), cache
 
     @torch.no_grad()
@@ -105,8 +107,9 @@ class SlowMPlus:
         """Logits (1, 1, vocabulary) of one more token (1, 1)."""
         with use_adapter(self.model, READ):
             hidden = self.model.model.embed_tokens(ids)
+            rope = self._rope(hidden, cache.get_seq_length())
             for layer in self.model.model.layers:
-                hidden = self._layer(layer, hidden, 0, cache)
+                hidden = self._layer(layer, hidden, rope, 0, cache)
             return self.model.lm_head(self.model.model.norm(hidden)).float()
 
     def _retrieve(self, index: int, layer, hidden: Tensor) -> Tensor:
@@ -127,7 +130,11 @@ class SlowMPlus:
     def _join(self, index: int, memory: list[Tensor], hidden: Tensor) -> Tensor:
         return torch.cat([self.model.memory.bos[index], *memory, hidden[0]])[None]  # type: ignore[index]
 
-    def _layer(self, layer, joined: Tensor, prefix: int, cache: DynamicCache | None) -> Tensor:
+    def _rope(self, joined: Tensor, past: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, made once for all layers."""
+        return self.model.model.rotary_emb(joined, torch.arange(past, past + joined.shape[1])[None])
+
+    def _layer(self, layer, joined: Tensor, rope: tuple, prefix: int, cache: DynamicCache | None) -> Tensor:
         """One decoder layer over prefix and prompt: keys and values of all, everything else of the prompt alone."""
         attention, length = layer.self_attn, joined.shape[1]
         past = cache.get_seq_length(attention.layer_idx) if cache is not None else 0
@@ -136,7 +143,7 @@ class SlowMPlus:
         queries = attention.q_proj(normed[:, prefix:]).view(1, length - prefix, *shape[2:]).transpose(1, 2)
         keys = attention.k_proj(normed).view(shape).transpose(1, 2)
         values = attention.v_proj(normed).view(shape).transpose(1, 2)
-        cos, sin = self.model.model.rotary_emb(joined, torch.arange(past, past + length)[None])
+        cos, sin = rope
         queries, keys = rotate(queries, cos[:, prefix:], sin[:, prefix:]), rotate(keys, cos, sin)
         if cache is not None:
             keys, values = cache.update(keys, values, attention.layer_idx)

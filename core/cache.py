@@ -113,9 +113,9 @@ class MemoryCache(Cache):
             return self._lay_in_buffer(self.buffer, segments, layer, slot, hidden)
         pieces, start = [], 0
         for segment in segments:
-            pieces.append(
-                [piece.expand(len(hidden), -1, -1, -1) for piece in self._project(segment, layer, start, hidden)]
-            )
+            keys, values = self._joined(segment, layer, hidden)
+            keys = rotated(keys, *self._rope(start, start + segment.tokens.shape[1]))
+            pieces.append([piece.expand(len(hidden), -1, -1, -1) for piece in (keys, values)])
             start += segment.tokens.shape[1]
         self._check_length(start)
         slot.update(torch.cat([keys for keys, _ in pieces], dim=2), torch.cat([values for _, values in pieces], dim=2))
@@ -131,11 +131,12 @@ class MemoryCache(Cache):
             place = (start, segment.tokens.shape[1], segment.key)
             end = start + place[1]
             if segment.key is None or number >= len(held) or held[number] != place:
-                keys, values = self._project(segment, layer, start, hidden)
+                keys, values = self._joined(segment, layer, hidden)
                 if slot.storage is None:
                     shape = (1, keys.shape[1], room, keys.shape[3])
                     slot.storage = keys.new_empty(shape), keys.new_empty(shape)
-                slot.storage[0][:, :, start:end], slot.storage[1][:, :, start:end] = keys, values
+                rotated(keys, *self._rope(start, end), out=slot.storage[0][:, :, start:end])
+                slot.storage[1][:, :, start:end] = values
             laid.append(place)
             start = end
         self._check_length(start)
@@ -144,22 +145,21 @@ class MemoryCache(Cache):
         slot.keys, slot.values = slot.storage[0][:, :, :start], slot.storage[1][:, :, :start]
         buffer.storage[index], buffer.held[index] = slot.storage, laid
 
-    def _project(self, segment: Segment, layer: LlamaDecoderLayer, start: int, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        tokens, attention = segment.tokens.to(hidden.device, hidden.dtype), layer.self_attn
-        if segment.projected:
-            keys, values = split_heads(tokens, attention)
-        else:
-            keys, values = split_heads(project(tokens, layer), attention)
-        where = slice(start, start + tokens.shape[1])
-        return rotated(keys, self.cos[:, None, where], self.sin[:, None, where]), values
+    def _joined(self, segment: Segment, layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys before RoPE and values (B or 1, kv heads, P, head dim)."""
+        tokens = segment.tokens.to(hidden.device, hidden.dtype)
+        return split_heads(tokens if segment.projected else project(tokens, layer), layer.self_attn)
+
+    def _rope(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        return self.cos[:, None, start:end], self.sin[:, None, start:end]
 
     def _check_length(self, length: int) -> None:
         assert length == self.prefix_length, "a prefix must be as long as the cache promised"
 
 
-def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """RoPE of heads (B, heads, n, head dim) by cos and sin (1, 1, n, head dim)."""
-    return torch.addcmul(heads * cos, rotate_half(heads), sin)
+def rotated(heads: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
+    """RoPE of heads (B, heads, n, head dim) by cos and sin (1, 1, n, head dim), perhaps put into `out`."""
+    return torch.addcmul(torch.mul(heads, cos, out=out), rotate_half(heads), sin, out=out)
 
 
 def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:
@@ -168,10 +168,10 @@ def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:
     A memory token only ever acts through these, so storing them instead of the token is exact, and, with grouped-query
     attention, smaller: (..., 2 · kv heads · head dim).
     """
-    normed = layer.input_layernorm(tokens)
     fused = getattr(layer.forward, "project", None)  # see `core.decoding`
     if fused is not None:
-        return fused(normed)
+        return fused(tokens)
+    normed = layer.input_layernorm(tokens)
     return torch.cat([layer.self_attn.k_proj(normed), layer.self_attn.v_proj(normed)], dim=-1)
 
 

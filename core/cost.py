@@ -35,8 +35,8 @@ LLAMA_8B = dict(
     num_key_value_heads=8, head_dim=128, tie_word_embeddings=False, max_position_embeddings=131_072,
 )  # fmt: skip
 
-PRODUCTS = (("q_proj",), ("k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
-"""Linear maps that a fused layer makes one product of."""
+PRODUCTS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+"""Linear maps that a fused layer makes one product of (`core.decoding`)."""
 
 COLUMNS = 4 * 8
 """Bytes of a row's born, block, slot and recall."""
@@ -155,11 +155,12 @@ def _count(config: MPlusConfig, layers: int, fused: bool, dtype: torch.dtype) ->
         for product in PRODUCTS:
             names = tuple(end for part in product for end in (f"{part}.weight", f"{part}.base_layer.weight"))
             size = sum(parameter.numel() for name, parameter in model.named_parameters() if name.endswith(names))
-            # In float32 packed for each adapter, and once more as it is for single tokens; else only as it is.
-            if targets & set(product):
-                count += size * (adapters + 1 if single else adapters)
-            else:
-                count += size * (int(single) + len(product) - 1)
+            copies = adapters if targets & set(product) else 1
+            if single:  # packed for each adapter, and as it is for single tokens unless the product narrows
+                alone = product == ("down_proj",) or (product == ("o_proj",) and "o_proj" not in targets)
+                count += size * (copies + (0 if alone else 1))
+            elif product != ("o_proj",) or "o_proj" in targets:
+                count += size * copies
     return count
 
 

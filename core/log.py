@@ -75,7 +75,7 @@ class TokenLog:
 
     def take(self, rows: Tensor) -> Tensor:
         """The tokens of some rows (R,), as (R, d)."""
-        return self.tokens[rows]
+        return self.tokens.index_select(0, rows)
 
     def adopt(self, log: "TokenLog") -> "TokenLog":
         """The rows of another log, kept as and where this one keeps its own."""

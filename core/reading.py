@@ -112,7 +112,8 @@ class MemoryPrefix:
                 f"{len(memories)} memories that retrieve {sorted(counts)} tokens cannot answer {len(mask)} prompts in "
                 "one batch; ask memories of equal size together, or one memory for all."
             )
-        self.model, self.memories, self.mask = model, list(memories), mask.bool()
+        self.model, self.memories = model, list(memories)
+        self.real = [None if bool(row.all()) else row.nonzero().flatten() for row in mask.bool()]
         self.num_retrieved = counts.pop()
         self.num_memory = self.num_retrieved + pools.pop()
         away = len(self.memories) == 1 and self.memories[0].place.offload == "all"
@@ -120,16 +121,18 @@ class MemoryPrefix:
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
-        prompts, first = len(self.mask), self.memories[0]
+        prompts, first = len(self.real), self.memories[0]
         copies = len(normed) // prompts
         segments = []
         if self.num_retrieved:
-            for index, real in enumerate(self.mask):
-                queries = self.model.retriever_queries(layer, normed[index * copies][real])
+            for index, real in enumerate(self.real):
+                prompt = normed[index * copies]
+                queries = self.model.retriever_queries(layer, prompt if real is None else prompt[real])
                 memory = self.memories[index % len(self.memories)]
                 self.found[layer].append(memory.search(layer, queries, self.num_retrieved))
-            tokens = torch.stack([found.tokens.to(normed.device) for found in self.found[layer]])
-            segments.append(Segment(tokens.repeat_interleave(copies, dim=0), first.projected))
+            rows = [found.tokens.to(normed.device)[None] for found in self.found[layer]]
+            tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
+            segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))
         if len(self.memories) == 1:
             pool = self.streamed.layer(layer) if self.streamed else first.state.pool[None, layer]
             return [*segments, Segment(pool, first.projected, first.state.version)]  # type: ignore[arg-type]

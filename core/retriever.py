@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import MPlusConfig
+from .products import product
 
 
 def projector(size_in: int, size_out: int, depth: int) -> nn.Sequential:
@@ -66,7 +67,7 @@ def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
     """The authors' released rule: the mean over question tokens of sigmoid(q·k)."""
     scores = queries.new_empty(len(keys.vectors))
     for rows in chunks(len(scores), len(queries)):
-        scores[rows] = (near(keys.vectors[rows], queries) @ queries.T).sigmoid_().mean(1)
+        scores[rows] = product(queries, near(keys.vectors[rows], queries)).sigmoid_().mean(0)
     return scores
 
 
@@ -96,7 +97,7 @@ def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:
     best = queries.new_full((num_blocks, len(queries)), -torch.inf)
     for rows in chunks(len(keys.vectors), len(queries)):
         index = near(keys.blocks[rows, None], queries).expand(-1, len(queries))
-        best.scatter_reduce_(0, index, near(keys.vectors[rows], queries) @ queries.T, "amax")
+        best.scatter_reduce_(0, index, product(near(keys.vectors[rows], queries), queries), "amax")
     return best
 
 
@@ -116,9 +117,12 @@ RELEVANCE: dict[str, Relevance] = {"dot": dot, "mean_sigmoid": mean_sigmoid, "bl
 
 def select(scores: Tensor, num: int) -> Tensor:
     """The rows of the `num` best scores (m,), ascending. Equal scores: the earlier row first, so blocks stay whole."""
-    best = torch.topk(scores, min(num, len(scores))).values
+    best, rows = torch.topk(scores, min(num, len(scores)), sorted=False)
     if not len(best):
-        return torch.zeros(0, dtype=torch.int64, device=scores.device)
-    above = scores > best[-1]
-    ties = (scores == best[-1]).nonzero().flatten()[: len(best) - int(above.sum())]
-    return torch.cat([above.nonzero().flatten(), ties]).sort().values
+        return rows
+    last = best.min()
+    ties = (scores == last).nonzero().flatten()
+    wanted = int((best == last).sum())
+    if wanted < len(ties):
+        rows = torch.cat([rows[best > last], ties[:wanted]])
+    return rows.sort().values

@@ -6,10 +6,10 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from core.adapters import READ, WRITE, add_adapters, use_adapter
+from core.attention import GROUPED
 from core.cache import MemoryCache
 from core.checkpoint import load_model, save_model
 from core.config import MPlusConfig
-from core.decoding import GROUPED
 from core.model import MPlusForCausalLM
 from tests.toys import MEMORY, SHAPE, toy_llama, toy_mplus
 

@@ -1,0 +1,83 @@
+"""Matrix products as a CPU makes them quickest, and weights of which several are one product.
+
+oneDNN multiplies float32 up to twice as fast as torch's own choice where one of the sides is thin: few queries and many
+keys, a short prompt and a weight. Single rows are no product but a pass over the weight, which then is best stored with
+its inputs outermost.
+"""
+
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+
+def product(x: Tensor, rows: Tensor) -> Tensor:
+    """x (n, k) times every one of rows (m, k): (n, m). Neither need be contiguous."""
+    learns = torch.is_grad_enabled() and (x.requires_grad or rows.requires_grad)
+    if direct(x) and not learns and len(x) and len(rows):
+        return torch.ops.mkldnn._linear_pointwise(x, rows, None, "none", [], "")
+    return x @ rows.t()
+
+
+def direct(x: Tensor) -> bool:
+    """Whether oneDNN multiplies this."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+
+
+class Product:
+    """Linear maps of one input as one product per adapter, the adapter and what scales the input added in.
+
+    Kept as (in, out) for single rows and, where oneDNN multiplies, once more in its own order for longer inputs; maps
+    that narrow are read as quickly in that order, so they have no other. Both are made when they are first needed and
+    anew when a weight changes.
+    """
+
+    def __init__(self, modules: list[Any], scale: nn.Parameter | None = None):
+        """scale (in,): what every input is to be multiplied by first, as a norm does."""
+        self.modules, self.scale = modules, scale
+        self.adapted = any(isinstance(module, LoraLinear) for module in modules)
+        self.narrows = modules[0].in_features > sum(module.out_features for module in modules)
+        self.kept: dict[tuple[str, bool], tuple[list[tuple[int, int]], Tensor]] = {}
+        self.parts: dict[str, list[Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "kept": {}, "parts": {}}  # a copy of the model makes its own
+
+    def weight(self, adapter: str, packed: bool = False) -> Tensor:
+        """The maps side by side, (in, out), or, packed, as oneDNN wants them."""
+        adapter = adapter if self.adapted else ""  # one copy serves both adapters where neither has a part in it
+        parts = self.parts.get(adapter) or self._parts(adapter)
+        state, known = [(part._version, part.data_ptr()) for part in parts], self.kept.get((adapter, packed))
+        if known is None or known[0] != state:
+            with torch.no_grad():
+                rows = torch.cat([_added(module, adapter) for module in self.modules])
+                rows = rows if self.scale is None else rows * self.scale
+                rows = torch.ops.mkldnn._reorder_linear_weight(rows) if packed else rows.t().contiguous()
+            known = self.kept[adapter, packed] = state, rows
+        return known[1]
+
+    def _parts(self, adapter: str) -> list[Tensor]:
+        parts: list[Tensor] = [] if self.scale is None else [self.scale]
+        for module in self.modules:
+            parts.append(getattr(module, "base_layer", module).weight)
+            if isinstance(module, LoraLinear) and adapter in module.lora_A:
+                parts += [module.lora_A[adapter].weight, module.lora_B[adapter].weight]
+        self.parts[adapter] = parts
+        return parts
+
+    def __call__(self, x: Tensor, adapter: str, decodes: bool = True) -> Tensor:
+        """(..., in) -> (..., out of all maps). decodes: whether a single row is worth a weight of its own."""
+        if direct(x) and (self.narrows or not decodes or x.numel() > x.shape[-1]):
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight(adapter, True), None, "none", [], "")
+        if len(self.modules) == 1 and not self.adapted and self.scale is None:
+            return self.modules[0](x)
+        return x @ self.weight(adapter)
+
+
+def _added(module: Any, adapter: str) -> Tensor:
+    """The weight (out, in) of a linear map with an adapter added in, if it has it."""
+    if isinstance(module, LoraLinear):
+        weight = module.get_base_layer().weight
+        return weight + module.get_delta_weight(adapter) if adapter in module.lora_A else weight
+    return module.weight
