@@ -18,6 +18,8 @@ from .evaluation import commands, longbench, replay_commands
 from .evaluation.curves import CURVE_METHODS
 from .evaluation.gate_runs import RUNS
 from .evaluation.loss import METHODS as LOSS_METHODS
+from .evaluation.paper_runs import RUNS as PAPER_RUNS
+from .evaluation.records import clock, never
 
 
 def say(text: str) -> None:
@@ -35,7 +37,8 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from the journal")
     common.add_argument("--device", help="for instance cuda; the default is the CPU")
     common.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    common.set_defaults(shelf=None)
+    common.add_argument("--minutes", type=float, help="report what was answered in this time; start again to go on")
+    common.set_defaults(shelf=None, over=never)
     common.add_argument("--threads", type=int, help="CPU threads; the default is torch's")
 
     def add(name: str, run: Any, help: str, methods: str, load: Any = None, data: str | None = None):
@@ -64,6 +67,16 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument(
         "--ladder", metavar="MODELS", help="models whose loss by position is compared, the model by default"
     )
+
+    task = tasks.add_parser("paper", parents=[common], help="every table of the paper, with the data at hand")
+    task.set_defaults(
+        run=partial(replay_commands.paper, parse=lambda line: parser().parse_args(line)), out="runs/paper"
+    )
+    task.add_argument("--data", metavar="FOLDER", required=True, help="where the data sets lie, found by their names")
+    task.add_argument("--book", metavar="TEXT", required=True, help="a .txt file that the model was not trained on")
+    task.add_argument("--only", metavar="RUNS", help=f"a list, of {', '.join(run.name for run in PAPER_RUNS)}")
+    task.add_argument("--num", type=int, help="examples of every row; by default 20 to 100")
+    task.add_argument("--ladder", metavar="MODELS", help="models whose loss is compared, the model by default")
 
     compared = "mplus,memoryllm,random-retriever,question-only"
     task = add("retention", replay_commands.retention, "a fact is asked for after ever more other text", compared)
@@ -97,8 +110,9 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--distractors", default="facts:1", help="as in retention")
     task.add_argument("--lengths", default="0,2000", help="tokens between facts and question")
     task = add(
-        "longbench", run, "six question-answering sets", more, load.load_longbench, "a folder of SET.jsonl, or hub"
-    )
+        "longbench", run, "six question-answering sets", more, load.load_longbench,
+        "a folder of SET.jsonl, the hub's name, or a SQuAD .json to build the form from",
+    )  # fmt: skip
     task.add_argument("--sets", default=",".join(longbench.SETS))
     task.add_argument("--length", type=int, default=8192, help="tokens a prompt is truncated to, in its middle")
     task = add("babilong", run, "bAbI stories hidden in books", more, load.load_babilong, "rows, or bAbI with --book")
@@ -109,9 +123,13 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--book", help="a .txt file to hide needles in")
     task.add_argument("--lengths", default="1000,4000,16000", help="tokens")
     task.add_argument("--needles", type=int, default=1)
-    add("longbook", run, "InfiniteBench's questions about books", more, load.load_longbook, "its rows")
-    task = add("eventqa", run, "which event of a novel comes next?", more, load.load_eventqa, "its rows, or a novel")
-    task.add_argument("--events", help="the novel's events in order, one a line")
+    told = "its rows, or a SQuAD .json to make a book of"
+    task = add("longbook", run, "InfiniteBench's questions about books", more, load.load_longbook, told)
+    task.add_argument("--length", type=int, help="tokens of a book that is made; all of them by default")
+    told = "its rows, or a novel as .txt"
+    task = add("eventqa", run, "which event of a novel comes next?", more, load.load_eventqa, told)
+    task.add_argument("--events", help="the novel's events in order, one a line; found by rule if not given")
+    task.add_argument("--length", type=int, help="tokens of the novel, from its beginning; all of them by default")
     task = add("dialogue", run, "what was said in many sessions", more, load.load_dialogue, "its rows (optional)")
     task.add_argument("--sessions", type=int, default=20, help="sessions of a generated conversation")
 
@@ -132,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     transformers_logging.set_verbosity_error()
     if args.threads:
         torch.set_num_threads(args.threads)
+    args.over = clock(args.minutes)
     try:
         print(args.run(args, say))
     except ValueError as error:

@@ -260,7 +260,7 @@ def test_needles_are_in_the_hay_and_the_asked_one_is_the_answer(root):
 
 def test_event_questions_have_five_past_events_and_one_true_choice_of_six(root):
     events = (root / "events.txt").read_text().splitlines()
-    example = longbook.build_events(root / "book.txt", events, 4, seed=0)
+    example = longbook.build_events("book", BOOK, events, 4, seed=0)
     for question in example.questions:
         past, choices = question.prompt.split("Which of these happens next?\n")
         listed = [line.split(". ", 1)[1] for line in choices.splitlines()]
@@ -269,7 +269,7 @@ def test_event_questions_have_five_past_events_and_one_true_choice_of_six(root):
         assert [line.split(". ", 1)[1] for line in past.splitlines()[1:]] == events[place - 5 : place]
         assert not set(listed) - {question.answers[0]} & set(events[place - 5 : place + 1])
     with pytest.raises(ValueError, match="too few"):
-        longbook.build_events(root / "book.txt", events[:10], 4, seed=0)
+        longbook.build_events("book", BOOK, events[:10], 4, seed=0)
 
 
 def test_generated_conversations_hold_every_answer_and_later_values_win():

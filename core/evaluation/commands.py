@@ -180,6 +180,7 @@ def run_cost(args: argparse.Namespace, say: Say) -> str:
 
 
 NOT_SETTINGS = (
-    "run", "load", "task", "json", "out", "plot", "resume", "threads", "methods", "arguments", "shelf", "minutes", "over",
+    "run", "load", "task", "json", "out", "plot", "resume", "threads", "methods", "arguments", "shelf", "minutes",
+    "over",
 )  # fmt: skip
 """Arguments that do not decide what an answer is."""

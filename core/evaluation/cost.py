@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from ..reader import Reader
-from .records import Journal, Over, Row, clock
+from .records import Journal, Over, Row, never
 
 KEYS = ("method", "length")
 COLUMNS = ("ingest_seconds", "first_token_seconds", "answer_seconds", "num_bytes")
@@ -18,7 +18,7 @@ COLUMNS = ("ingest_seconds", "first_token_seconds", "answer_seconds", "num_bytes
 
 def run_cost(
     text: Callable[[int], str], lengths: Sequence[int], methods: Sequence[str], make: Callable[[str], Reader],
-    journal: Journal, device: torch.device, repeats: int = 3, new_tokens: int = 32, over: Over = clock(None),  # noqa: B008
+    journal: Journal, device: torch.device, repeats: int = 3, new_tokens: int = 32, over: Over = never,
 ) -> list[Row]:  # fmt: skip
     """Ingest `text(length)` into a fresh reader and ask `repeats` times; one row per method and length.
 

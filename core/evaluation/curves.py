@@ -15,7 +15,7 @@ from ..world import Fact
 from .items import Plan, make_items
 from .metrics import exact_hit
 from .plots import plot_curves
-from .records import Journal, Over, Row, clock, summarise
+from .records import Journal, Over, Row, never, summarise
 from .retention import KEYS, REPLAYED, Retention
 from .singly import ORACLE, answer_oracle, answer_singly
 
@@ -40,7 +40,7 @@ def run_retention(
     settings: Row,
     say: Callable[[str], None],
     shelf: dict[str, Retention] | None = None,
-    over: Over = clock(None),  # noqa: B008 - never over
+    over: Over = never,
 ) -> Row:
     """Answer everything the journal does not have, until the time is over; returns the summary, `{"rows": [...], ...}`.
 

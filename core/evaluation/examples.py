@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..reader import Answer, MPlusReader, Reader
 from . import metrics
-from .records import Journal, Over, Row, clock, summarise
+from .records import Journal, Over, Row, never, summarise
 from .texts import Check, Rows, read_rows
 
 
@@ -55,7 +55,7 @@ KEYS = ("id", "question", "method")
 
 def run_examples(
     examples: Sequence[Example], methods: Sequence[str], make: Callable[[str], Reader], journal: Journal,
-    over: Over = clock(None),  # noqa: B008 - never over
+    over: Over = never,
 ) -> None:  # fmt: skip
     """Ask everything the journal does not have, until the time is over; readers are reset for every example.
 

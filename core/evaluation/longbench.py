@@ -4,12 +4,14 @@ The prompt is truncated in its middle to `length` tokens, as LongBench does; all
 `window` tokens, less room for the answer, are the prompt (2,048 in the paper).
 """
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from .examples import Example, Question, data_rows
+from .published import squad_facts
 
 PASSAGES = (
     "Answer the question based on the given passages. Only give me the answer and do not output any other words.\n\n"
@@ -65,6 +67,35 @@ def load(
             )
             question = Question(prompt, tuple(row["answers"]), "f1", max_new, raw=True)
             examples.append(Example(str(row.get("_id", f"{name}-{number}")), name, texts, (question,)))
+    return examples, problems
+
+
+def build(
+    squad: Path, tokenizer: PreTrainedTokenizerBase, length: int, window: int, num: int, seed: int
+) -> tuple[list[Example], list[str]]:
+    """LongBench's form from a SQuAD file, where its sets are not at hand: the paragraph that is asked about stands
+    among others as numbered passages, as many as fit `length` tokens; prompt, truncation and score are hotpotqa's.
+
+    These are not LongBench's questions, and scores must not be compared with its tables.
+    """
+    facts, problems = squad_facts(squad)
+    rng, max_new = random.Random(f"{seed} {length}"), SETS["hotpotqa"][0]
+    texts = list(dict.fromkeys(fact.fact for fact in facts))
+    sizes = dict(zip(texts, map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]), strict=True))
+    room = length - len(tokenizer(PASSAGES, add_special_tokens=False)["input_ids"]) - 64  # 64: the question
+    examples = []
+    for number, fact in enumerate(rng.sample(facts, min(num, len(facts)))):
+        passages, used = [fact.fact], sizes[fact.fact]
+        for other in rng.sample(texts, len(texts)):
+            if other != fact.fact and used + sizes[other] + 8 <= room:
+                passages.append(other)
+                used += sizes[other] + 8  # 8: its number and line breaks
+        rng.shuffle(passages)
+        listed = "\n\n".join(f"Passage {place}:\n{text}" for place, text in enumerate(passages, 1))
+        prompt = PASSAGES.format(context=listed, input=fact.question)
+        told, end = split_prompt(prompt, tokenizer, length, window - max_new)
+        question = Question(end, (fact.answer,), "f1", max_new, raw=True)
+        examples.append(Example(f"passages-{length}-{number}", f"passages {length}", told, (question,)))
     return examples, problems
 
 

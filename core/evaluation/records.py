@@ -14,9 +14,15 @@ Over = Callable[[], bool]
 """Whether a run's time is up: what has been answered by then is what is reported."""
 
 
+def never() -> bool:
+    return False
+
+
 def clock(minutes: float | None) -> Over:
-    """A clock that starts now; without minutes one that never says stop."""
-    end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    """A clock that starts now."""
+    if minutes is None:
+        return never
+    end = time.monotonic() + 60 * minutes
     return lambda: time.monotonic() >= end
 
 
@@ -50,7 +56,8 @@ class Journal:
         if different:
             told = ", ".join(f"{name} {found.get(name)!r} there, {settings.get(name)!r} now" for name in different)
             raise ValueError(
-                f"{self.path} is of a run with other settings ({told}); choose another output, or --no-resume to drop it."
+                f"{self.path} is of a run with other settings ({told}); choose another output, "
+                "or add --no-resume to remove it."
             )
         for row in lines[1:]:
             self.rows[self.key(row)] = row

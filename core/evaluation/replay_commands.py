@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from . import curves, gate_runs, loss
-from .commands import NOT_SETTINGS, Say, finish, journal_path, load_any, report_problems, weights
+from . import curves, gate_runs, loss, paper_runs
+from .commands import NOT_SETTINGS, Say, finish, journal_path, load_any, portable, report_problems, weights
 from .items import POSITIONS, Plan
 from .plots import plot_curves
-from .records import Journal, Row, markdown, summarise
+from .records import Journal, Row, clock, markdown, summarise
 from .texts import load_facts, load_stream, names, numbers, pack
 
 
@@ -106,9 +106,31 @@ def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], a
 
     def start(line: list[str]) -> None:
         inner = parse([*line, *([] if args.resume else ["--no-resume"])])
-        inner.arguments, inner.shelf = line, shelf
+        inner.arguments, inner.shelf, inner.over = line, shelf, args.over
         say(inner.run(inner, say))
 
     wanted = names(args.only or ",".join(allowed), allowed, "run")
     fill |= {"less": " ".join(f"--{name} {value}" for name, value in less.items() if value)}
     return gate_runs.run_gates(wanted, args.quick, args.model, Path(args.out), fill, start, say)
+
+
+def paper(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], argparse.Namespace]) -> str:
+    book = Path(args.book)
+    if not book.is_file():
+        raise ValueError(f"There is no book {book}; name a .txt file that the model was not trained on.")
+    fill = paper_runs.find_data(Path(args.data))
+    fill |= {"book": str(book.resolve()), "ladder": args.ladder or args.model}
+    fill["filler"] = fill.get("squad_train", fill["book"])
+    allowed, shelf = [run.name for run in paper_runs.RUNS], {}
+    wanted = names(args.only or ",".join(allowed), allowed, "run")
+
+    def start(line: list[str], minutes: float | None) -> None:
+        inner = parse([*line, *([] if args.resume else ["--no-resume"])])
+        inner.device, inner.dtype = args.device, args.dtype
+        inner.arguments, inner.shelf, inner.over = line, shelf, clock(minutes)
+        inner.run(inner, say)
+
+    command = "python -m core.evaluate " + " ".join(str(portable(str(part))) for part in args.arguments)
+    return paper_runs.run_paper(
+        wanted, args.model, weights(args.model), Path(args.out), fill, args.num, args.minutes, start, say, command
+    )

@@ -7,7 +7,7 @@ weights read the fact's own text and nothing else, as a plain context without a 
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,66 +24,63 @@ def answer_singly(
     make: Callable[[int], Reader],
     tokenizer: PreTrainedTokenizerBase,
     chunks: list[list[int]],
-    offsets: Sequence[int],
-    items: Sequence[Item],
+    offset: int,
+    item: Item,
     plan: Plan,
     seed: int,
     method: str,
     journal: Journal,
     progress: Progress,
 ) -> None:
-    """Ask every item at every distance, unless the journal has it. `make(item seed)` gives a fresh, empty reader.
+    """Ask one item at every distance, unless the journal has it. `make(item seed)` gives a fresh, empty reader.
 
-    chunks: the distractors as token ids; item i reads on from `offsets[i]`, and from the start again at the end.
+    chunks: the distractors as token ids; the item reads on from `offset`, and from the start again at the end.
     """
-    for item, offset in zip(items, offsets, strict=True):
-        keys = [
-            (seed, plan.live, f"{item.number}.{which}", method, distance)
-            for distance in plan.distances
-            for which in item.asked
-        ]
-        if all(key in journal for key in keys):
-            progress(len(keys))
-            continue
-        reader, read, rows = None, 0, []
 
-        def text(first: int, last: int, start: int = offset) -> str:
-            ids = [token for place in range(first, last) for token in chunks[(start + place) % len(chunks)]]
-            return str(tokenizer.decode(ids))
+    def text(first: int, last: int) -> str:
+        ids = [token for place in range(first, last) for token in chunks[(offset + place) % len(chunks)]]
+        return str(tokenizer.decode(ids))
 
-        for distance in sorted(plan.distances):
-            step = -(-distance // len(chunks[0]))
-            if reader is None or plan.position != "begin":
-                reader = make(seed * 1_000_003 + item.number)
-                read = num_before(item, step, plan, seed)
-                if read:
-                    reader.ingest(text(0, read))
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message="The text has")  # short facts are repeated
-                    for fact in item.facts:
-                        reader.ingest(fact.fact)
-            if step > read:
-                reader.ingest(text(read, step))
-                read = step
-            for which in item.asked:
-                rows.append(_row(reader, item, which, method, plan, seed) | {"distance": distance})
-                progress(1)
-        journal.add(rows)
-
-
-def answer_oracle(
-    reader: Reader, items: Sequence[Item], plan: Plan, seed: int, journal: Journal, progress: Progress
-) -> None:
-    """Ask every item with the asked fact alone as context; once, for it is the same at every distance."""
-    for item in items:
+    keys = _keys(item, plan, seed, method)
+    reader, read, rows = None, 0, []
+    if all(key in journal for key in keys):
+        progress(len(keys))
+        return
+    for distance in sorted(plan.distances):
+        step = -(-distance // len(chunks[0]))
+        if reader is None or plan.position != "begin":
+            reader = make(seed * 1_000_003 + item.number)
+            read = num_before(item, step, plan, seed)
+            if read:
+                reader.ingest(text(0, read))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The text has")  # short facts are repeated
+                for fact in item.facts:
+                    reader.ingest(fact.fact)
+        if step > read:
+            reader.ingest(text(read, step))
+            read = step
         for which in item.asked:
-            keys = [(seed, plan.live, f"{item.number}.{which}", ORACLE, distance) for distance in plan.distances]
-            if not all(key in journal for key in keys):
-                reader.reset()
-                reader.ingest(item.facts[which].fact)
-                row = _row(reader, item, which, ORACLE, plan, seed)
-                journal.add(row | {"distance": distance} for distance in plan.distances)
-            progress(len(keys))
+            rows.append(_row(reader, item, which, method, plan, seed) | {"distance": distance})
+            progress(1)
+    journal.add(rows)
+
+
+def answer_oracle(reader: Reader, item: Item, plan: Plan, seed: int, journal: Journal, progress: Progress) -> None:
+    """Ask an item with the asked fact alone as context; once, for it is the same at every distance."""
+    keys = _keys(item, plan, seed, ORACLE)
+    if not all(key in journal for key in keys):
+        for which in item.asked:
+            reader.reset()
+            reader.ingest(item.facts[which].fact)
+            row = _row(reader, item, which, ORACLE, plan, seed)
+            journal.add(row | {"distance": distance} for distance in plan.distances)
+    progress(len(keys))
+
+
+def _keys(item: Item, plan: Plan, seed: int, method: str) -> list[tuple]:
+    names = [f"{item.number}.{which}" for which in item.asked]
+    return [(seed, plan.live, name, method, distance) for distance in plan.distances for name in names]
 
 
 def _row(reader: Reader, item: Item, which: int, method: str, plan: Plan, seed: int) -> Row:
