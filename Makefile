@@ -1,11 +1,11 @@
 # make app        open the lab in a browser
 # make notebooks  open the teaching notebooks in JupyterLab
 # make html       execute them and write them as pages into runs/book, to read without Jupyter
-# make test       run the tests, notebooks included; ARGS="-m browser" runs those in Chromium
+# make test       run the tests, notebooks and those in Chromium included; where there is no Chromium it is installed, or
+#                 these tests are skipped and say how to get it
 # make lint       ruff and pyright
-# make browser    see to it that Chromium is there, for the tests that open the page
 #
-# All but the last run `make install` first: it creates .venv and installs what is missing; later runs start at once.
+# All of them run `make install` first: it creates .venv and installs what is missing; later runs start at once.
 # ARGS="-k memory" hands arguments on; PYTHON=python3.12 names another Python than `python3` (3.11 or newer).
 
 PYTHON ?= python3
@@ -13,7 +13,7 @@ VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install app notebooks html test lint browser
+.PHONY: help install app notebooks html test lint
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//; p' Makefile
@@ -40,12 +40,10 @@ html: install
 	$(VENV_PYTHON) -m lab.book runs/book $(ARGS)
 
 test: install
+	@sh scripts/install_browser.sh >/dev/null || true
 	$(VENV_PYTHON) -m pytest $(ARGS)
 
 lint: install
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m pyright --pythonpath $(VENV_PYTHON)
-
-browser:
-	sh scripts/install_browser.sh

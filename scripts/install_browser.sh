@@ -1,14 +1,25 @@
 #!/bin/sh
-# Sees to it that the page tests find Chromium: prints where it is, installs Debian's as root, or says what to install.
+# Sees to it that there is a Chromium for the tests that open the page, and prints where it is. Without one it installs
+# Debian's where it may; with --find it only looks. Where there is none it says in one sentence how to get it, and fails.
 set -eu
 
-find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
-
-if find_browser; then exit 0; fi
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-    echo "No Chromium found; install it (Debian: sudo apt-get install chromium) and run this again." >&2
+find_browser() {
+    command -v chromium || command -v chromium-browser || command -v google-chrome ||
+        command -v '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome'
+}
+fail() {
+    echo "No Chromium found for the tests that open the page: install it (Debian: sudo apt-get install chromium)." >&2
     exit 1
-fi
-apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core
-find_browser
+}
+
+find_browser && exit 0
+[ "${1:-}" != --find ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || fail
+
+echo "Installing Chromium for the tests that open the page …" >&2
+quick="-o Acquire::Retries=0 -o Acquire::http::Timeout=15"
+# shellcheck disable=SC2086  # several words
+{
+    apt-get $quick update &&
+        DEBIAN_FRONTEND=noninteractive apt-get $quick install -y --no-install-recommends chromium fonts-dejavu-core
+} >/dev/null 2>&1 || fail
+find_browser || fail

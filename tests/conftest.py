@@ -1,9 +1,42 @@
-"""What holds for every test: one thread, no network."""
+"""What holds for every test: one thread, no network; and, for those that need them, the running lab and a browser."""
 
 import os
+import subprocess
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of huggingface is imported
 
+import pytest
 import torch
 
+from tests.lab_page import ROOT, Server
+
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Where Chromium is. Without one the tests that need it are skipped, with a sentence on how to get it."""
+    command = ["sh", str(ROOT / "scripts" / "install_browser.sh"), "--find"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip(found.stderr.strip())
+    return found.stdout.strip()
+
+
+@pytest.fixture(scope="module")  # a running playwright holds the thread's event loop, which notebooks need elsewhere
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """The lab, running; its log must end without a traceback."""
+    server = Server(tmp_path_factory.mktemp("lab"))
+    yield server
+    server.kill()
+    assert "Traceback" not in server.log

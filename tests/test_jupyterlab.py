@@ -14,7 +14,6 @@ import pytest
 
 from lab.book import NOTEBOOKS, ROOT
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CONFIG = ROOT / "lab" / "jupyter" / "jupyter_lab_config.py"
 NOTEBOOK = "02_writing.ipynb"
 
@@ -49,38 +48,35 @@ def jupyterlab(tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium: run `make browser`, which installs it or says how")
-def test_a_slider_moves_a_figure_in_jupyterlab(jupyterlab, tmp_path):
-    from playwright.sync_api import expect, sync_playwright
+def test_a_slider_moves_a_figure_in_jupyterlab(browser, jupyterlab, tmp_path):
+    from playwright.sync_api import expect
 
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.set_default_timeout(180_000)
-        strangers: list[str] = []
-        local = (jupyterlab, jupyterlab.replace("http", "ws"), "data:", "blob:")
-        page.on("request", lambda request: request.url.startswith(local) or strangers.append(request.url))
-        page.goto(f"{jupyterlab}/lab/tree/{NOTEBOOK}")
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # a run before that asks which kernel to take
-        page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
-        page.locator('[data-command="runmenu:run-all"]').click()
-        slider = page.get_by_role("slider").first
-        slider.scroll_into_view_if_needed()
-        slider.wait_for()
-        figure = page.locator(".jp-OutputArea").filter(has=slider)
-        expect(figure.locator(".js-plotly-plot .scatterlayer")).to_be_visible()
-        caption, legend = figure.locator(".finding"), figure.locator(".legendtext")
-        before, theory = caption.inner_text(), legend.nth(1).text_content() or ""
-        assert theory.startswith("theory")  # with K and N in it
-        slider.focus()
-        slider.press("ArrowRight")
-        expect(caption).not_to_have_text(before)
-        expect(legend.get_by_text(theory, exact=True)).to_have_count(0)
-        expect(legend).to_have_count(2)
-        assert re.match(r"After \d+ more writes", caption.inner_text())
-        figure.screenshot(path=tmp_path / "widget.png")
-        page.screenshot(path=Path(os.environ.get("SCREENSHOTS", tmp_path)) / "jupyterlab.png")
-        assert not page.get_by_text("Would you like to get notified").count()
-        assert not page.locator('[data-title*="Share"]').count()
-        assert not strangers
-        browser.close()
+    page = browser.new_page(viewport={"width": 1440, "height": 1000})
+    page.set_default_timeout(180_000)
+    strangers: list[str] = []
+    local = (jupyterlab, jupyterlab.replace("http", "ws"), "data:", "blob:")
+    page.on("request", lambda request: request.url.startswith(local) or strangers.append(request.url))
+    page.goto(f"{jupyterlab}/lab/tree/{NOTEBOOK}")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # a run before that asks which kernel to take
+    page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
+    page.locator('[data-command="runmenu:run-all"]').click()
+    slider = page.get_by_role("slider").first
+    slider.scroll_into_view_if_needed()
+    slider.wait_for()
+    figure = page.locator(".jp-OutputArea").filter(has=slider)
+    expect(figure.locator(".js-plotly-plot .scatterlayer")).to_be_visible()
+    caption, legend = figure.locator(".finding"), figure.locator(".legendtext")
+    before, theory = caption.inner_text(), legend.nth(1).text_content() or ""
+    assert theory.startswith("theory")  # with K and N in it
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(caption).not_to_have_text(before)
+    expect(legend.get_by_text(theory, exact=True)).to_have_count(0)
+    expect(legend).to_have_count(2)
+    assert re.match(r"After \d+ more writes", caption.inner_text())
+    figure.screenshot(path=tmp_path / "widget.png")
+    page.screenshot(path=Path(os.environ.get("SCREENSHOTS", tmp_path)) / "jupyterlab.png")
+    assert not page.get_by_text("Would you like to get notified").count()
+    assert not page.locator('[data-title*="Share"]').count()
+    assert not strangers
+    page.close()

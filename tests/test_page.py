@@ -1,0 +1,158 @@
+"""The page in a real Chromium: the whole story, every chart, Stop, phone and dark, accessibility.
+
+Runs on mini if it is shipped, else on the tiny untrained model. Tests that only look share one visit.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lab.compare import ASKED
+from lab.models import TINY
+from tests.lab_page import CHARTS, MODEL, Visit
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def visit(browser, server):
+    visit = Visit(browser, server)
+    yield visit
+    visit.context.close()
+
+
+@pytest.fixture(scope="module")
+def told(browser, server):
+    """A visit that has written, asked and compared, and then looks."""
+    visit = Visit(browser, server)
+    visit.write_world()
+    visit.ask()
+    visit.press("Ask all methods")
+    visit.page.locator("#methods tr").nth(len(ASKED)).wait_for()  # below the header
+    yield visit
+    visit.context.close()
+
+
+def test_every_chart_draws_and_can_be_read_as_a_table(told):
+    for tab, charts in CHARTS.items():
+        told.look_at(tab)
+        for chart in charts:
+            shown = told.page.locator(f"#{chart}")
+            assert shown.locator(".say").inner_text().endswith(".")
+            shown.get_by_role("button", name=re.compile("as a table")).click()
+            shown.locator(".tb tr").nth(1).wait_for()
+    told.clean()
+
+
+def test_a_click_on_the_map_names_the_source_and_selects(told):
+    told.tab("Lab")
+    told.drawn("pool")
+    area = told.page.locator("#pool .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    told.page.mouse.click(box["x"] + box["width"] - 12, box["y"] + box["height"] / 2)
+    told.page.locator("#slot-source").get_by_text("written by text 13").wait_for()
+    told.clean()
+
+
+def test_taking_the_long_term_memory_away_moves_the_probabilities(told):
+    told.tab("Retrieval")
+    told.press("Θ off")
+    told.page.locator("#tokens .tok").first.wait_for()
+    told.clean()
+
+
+def faults(visit: Visit) -> list:
+    """What axe finds serious on the page as it is."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(visit.page).response["violations"]
+    return [
+        (fault["id"], [node["html"][:160] for node in fault["nodes"]][:3])
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize(("theme", "widths"), [("light", (1920, 390)), ("dark", (390, 1280))])
+def test_no_tab_scrolls_sideways_and_none_has_serious_faults(told, theme, widths):
+    if theme == "dark":
+        told.open(theme)
+        told.press("Restore my session")
+        told.sees("texts 13")
+        told.tab("Lab")
+        told.ask()
+    for width in widths:
+        told.page.set_viewport_size({"width": width, "height": 900})
+        for tab in CHARTS:
+            told.look_at(tab)
+            if width == widths[-1]:
+                assert not faults(told), tab
+            assert told.page.evaluate("document.documentElement.scrollWidth") <= width, tab
+    told.clean()
+
+
+def test_stop_stops(visit):
+    visit.page.get_by_label("Text", exact=True).first.fill("A very long story about a quiet harbour. " * 2500)
+    visit.press("Write to memory")
+    visit.page.locator("#write-note").get_by_text("chunk").wait_for()
+    visit.page.get_by_role("button", name="Stop", exact=True).first.click()
+    visit.page.locator("#write-note").get_by_text("Stopped. The memory holds 0").wait_for()
+    visit.sees("texts 0")
+
+
+@pytest.mark.skipif(MODEL == TINY, reason="no trained model is shipped")
+def test_a_training_run_starts_shows_its_curves_and_stops(visit):
+    visit.tab("Training")
+    visit.press("Train for two minutes")
+    visit.page.locator("#training-state").get_by_text("Training for").wait_for()
+    visit.drawn("quality")
+    visit.press("Stop")
+    visit.page.locator("#training-state").get_by_text("Stopped; what was recorded stays.").wait_for()
+    visit.clean()
+
+
+def test_the_whole_story_with_its_guide(visit, server):
+    """The last one here: it kills the server that all of them share, and starts it again."""
+    page, guide = visit.page, visit.page.locator("#guide")
+    guide.get_by_text("Step 1 of 6").wait_for()
+    visit.write_world()
+    guide.get_by_text("Step 3 of 6").wait_for()
+    visit.ask()
+    guide.get_by_text("Step 4 of 6").wait_for()
+    page.locator("#provenance mark").first.wait_for()
+    chip = page.locator("#provenance .chips button:not([disabled])").first
+    target = chip.get_attribute("data-go")
+    chip.click()
+    assert page.locator("#provenance mark.hit").get_attribute("data-t") == target
+    visit.tab("Learn")
+    page.locator("#steps").get_by_text("(done)").nth(2).wait_for()
+    page.get_by_role("button", name="Take Θ away: open Retrieval").click()
+    visit.drawn("scores")
+
+    visit.tab("Memory")
+    visit.drawn("flow")  # the tab has been filled in
+    doomed = page.get_by_label("Text to delete")
+    doomed.fill("Ilse keeps")
+    doomed.press("Enter")
+    page.wait_for_function("[...document.querySelectorAll('input')].some((i) => i.value.startsWith('1 · My sister'))")
+    visit.press("Delete this text")
+    visit.sees("Text 1 is gone")
+    visit.sees("texts 12")
+    visit.tab("Lab")
+    visit.ask()
+    page.wait_for_function("!document.querySelector(\"#provenance mark[data-t^='1-']\")")  # until the new one is shown
+
+    visit.tab("Memory")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download memory file").click()
+    assert Path(download.value.path()).stat().st_size > 10_000
+    visit.clean()
+
+    server.kill()
+    server.start()
+    visit.open()
+    visit.press("Restore my session")
+    visit.sees("texts 12")
+    visit.ask()
