@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .streams import Facts, Item, Prose, Question, items_of, plain_lists
 
-NUM_FACTS = (1, 2, 3, 4, 5, 6, 8, 10)  # statements in a context
+NUM_FACTS = (1, 1, 2, 2, 3, 4, 5, 6, 8, 10)  # statements in a context
 ALIKE = 0.3  # of the contexts hold statements that are said alike
 
 
@@ -40,9 +40,12 @@ class Lessons:
         self._by_length: dict[int, list[Item]] = {}
 
     def contexts(self, batch: int, questions: int) -> list[Context]:
-        """As many statements in a row in each, sometimes with prose between; up to so many questions about them."""
+        """As many statements in a row in each, sometimes with prose between; up to so many questions about them.
+
+        Of contexts of one or two statements there are more than `batch`, since there is less to ask about each.
+        """
         count, with_prose = self.rng.choice(NUM_FACTS), self.rng.random() < 0.3
-        return [self._context(count, with_prose, questions) for _ in range(batch)]
+        return [self._context(count, with_prose, questions) for _ in range(max(batch, 3 * batch // count))]
 
     def _context(self, count: int, with_prose: bool, questions: int) -> Context:
         gap = self.rng.randint(0, count) if with_prose else -1
