@@ -94,7 +94,7 @@ def test_no_tab_scrolls_sideways_and_none_has_serious_faults(told, theme, widths
 
 
 def test_stop_stops(visit):
-    visit.page.get_by_label("Text", exact=True).first.fill("A very long story about a quiet harbour. " * 2500)
+    visit.page.get_by_label("Text", exact=True).first.fill("A very long story about a quiet harbour. " * 10_000)  # half a minute of writing
     visit.press("Write to memory")
     visit.page.locator("#write-note").get_by_text("chunk").wait_for()
     visit.page.get_by_role("button", name="Stop", exact=True).first.click()
