@@ -40,8 +40,11 @@ def test_every_chart_draws_and_can_be_read_as_a_table(told):
         for chart in charts:
             shown = told.page.locator(f"#{chart}")
             assert shown.locator(".say").inner_text().endswith(".")
-            shown.get_by_role("button", name=re.compile("as a table")).click()
-            shown.locator(".tb tr").nth(1).wait_for()
+            button, table = shown.get_by_role("button", name=re.compile("as a table")), shown.locator(".tb tr")
+            button.click()
+            table.nth(1).wait_for()
+            button.click()
+            table.nth(1).wait_for(state="hidden")
     told.clean()
 
 
@@ -94,7 +97,9 @@ def test_no_tab_scrolls_sideways_and_none_has_serious_faults(told, theme, widths
 
 
 def test_stop_stops(visit):
-    visit.page.get_by_label("Text", exact=True).first.fill("A very long story about a quiet harbour. " * 10_000)  # half a minute of writing
+    visit.page.get_by_label("Text", exact=True).first.fill(
+        "A very long story about a quiet harbour. " * 10_000
+    )  # half a minute of writing
     visit.press("Write to memory")
     visit.page.locator("#write-note").get_by_text("chunk").wait_for()
     visit.page.get_by_role("button", name="Stop", exact=True).first.click()
