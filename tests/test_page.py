@@ -111,7 +111,7 @@ def test_stop_stops(visit):
 def test_a_training_run_starts_shows_its_curves_and_stops(visit):
     visit.tab("Training")
     visit.press("Train for two minutes")
-    visit.page.locator("#training-state").get_by_text("Training for").wait_for()
+    visit.page.locator("#training-state").get_by_text("Training for").wait_for(timeout=300_000)
     visit.drawn("quality")
     visit.press("Stop")
     visit.page.locator("#training-state").get_by_text("Stopped; what was recorded stays.").wait_for()
