@@ -79,7 +79,7 @@ class Practice(nn.Module):
         ids, items = self._chunks(task, count)
         written = write_chunks(self.model, ids, self.past.newest(task.batch, (count + 1) // 2))
         self.past.add(written[:, :, :2])
-        rows, sources = self._questions(task, items, 2.0)
+        rows, sources = self._questions(items, task.questions, 2.0)
         for chunk, row, answered in zip(ids[:, -1].tolist(), rows, sources, strict=True):
             if not row or self.rng.random() < task.repeat:
                 row.append(Passage(self.repeat + chunk, len(self.repeat), 0.5))
@@ -102,7 +102,7 @@ class Practice(nn.Module):
         size = self.rng.choice(task.num_blocks)
         ages = [self.lessons.ages(count, FARTHEST if self.rng.random() < task.far else max(8, 2 * size)) for _ in ids]
         # A question alone brings all that comes back; several of one memory share it.
-        rows, answered = self._questions(task, items, most=self.rng.randint(1, task.questions))
+        rows, answered = self._questions(items, self.rng.randint(1, task.questions))
         sources = torch.full((task.batch, task.questions), -1)
         for index, row in enumerate(rows):
             sources[index, : len(row)] = torch.tensor(answered[index], dtype=torch.int64)
@@ -168,13 +168,13 @@ class Practice(nn.Module):
         self.past.add(written[:, :, self.rng.randrange(written.shape[2]) :])
         return outcome, packed, figures, extra, held
 
-    def _questions(self, task: Task, items, weight: float = 1.0, most: int = 0):
-        """Some of all that can be asked of each memory, a list of passages each, and the chunks that answer."""
+    def _questions(self, items, most: int, weight: float = 1.0) -> tuple[list[list[Passage]], list[list[int]]]:
+        """Up to so many of all that can be asked of each memory, and the chunks that answer."""
         rows, sources = [], []
         for memory in items:
             known = [(asked(question, weight), chunk) for chunk, part in enumerate(memory)
                      for item in part for question in item.questions]  # fmt: skip
-            chosen = self.rng.sample(known, min(most or task.questions, len(known)))
+            chosen = self.rng.sample(known, min(most, len(known)))
             rows.append([passage for passage, _ in chosen])
             sources.append([chunk for _, chunk in chosen])
         return rows, sources

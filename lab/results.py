@@ -22,14 +22,22 @@ class Result:
 
 
 def find(folders: Iterable[Path]) -> dict[str, Result]:
-    """Every measurement below these folders, by name; retention first, since it answers the first question."""
+    """Every measurement below these folders, by name: first retention, since it answers the first question, then the
+    paper's tables."""
     found: dict[str, Result] = {}
     for folder in folders:
         for path in sorted(folder.glob("**/*.json")) if folder.is_dir() else ():
             result = read(path, str(path.relative_to(folder.parent).with_suffix("")))
             if result:
                 found[result.name] = result
-    return dict(sorted(found.items(), key=lambda item: (item[1].task != "retention", not item[1].rows, item[0])))
+
+    def order(item: tuple[str, Result]) -> tuple:
+        name, result = item
+        one_of_many = "/paper/" in name  # a row of the paper's table by itself
+        first = {"retention": 0, "paper": 1}.get(result.task, 2)
+        return one_of_many, first, not result.rows, name
+
+    return dict(sorted(found.items(), key=order))
 
 
 def read(path: Path, name: str) -> Result | None:
@@ -46,7 +54,16 @@ def read(path: Path, name: str) -> Result | None:
 
 
 def cells(result: Result) -> tuple[list[str], list[list[str]]]:
-    """(header, rows) that say all of it: the rows as they are, or every number with the path to it."""
+    """(header, rows) that say all of it: a table that is in it, the rows as they are, or every number with its path.
+
+    What the table of the paper could not hold, rows that were not run, stands below it with the reason.
+    """
+    if isinstance(table := result.content.get("table"), dict):
+        header = [said(name) for name in table["header"]]
+        rows = [[said(cell) for cell in line] for line in table["lines"]]
+        empty = [""] * (len(header) - 3)
+        absent = [[one["what"], *empty, f"not run: {one['why']}", one["paper"]] for one in result.content["not_run"]]
+        return header, rows + absent
     if result.rows:
         header = list(dict.fromkeys(key for row in result.rows for key in row))
         return header, [[said(row.get(key, "")) for key in header] for row in result.rows]

@@ -18,6 +18,7 @@ from core.evaluation.paper_table import Absent, write_table
 from core.evaluation.records import Journal
 from core.evaluation.texts import load_facts
 from core.world.facts import World
+from lab.results import cells, find
 from tests.test_tasks import EchoReader
 from tests.toys import toy_checkpoints, toy_tokenizer
 
@@ -151,6 +152,16 @@ def test_what_stands_in_the_table_is_what_was_measured(tmp_path):
     assert "| EventQA | Figure 2: bars" in shown and "| no data |" in shown
     rows = json.loads((tmp_path / "paper.json").read_text())["rows"]
     assert [(row["method"], row["n"]) for row in rows] == [("mplus", 60), ("full", 12), ("mplus", 5)]
+    write_table(tmp_path, "m", "w", [results[2], (by_name["loss"], {"task": "loss", "rows": [loss | {"position": 8}]})],
+                [Absent("EventQA", "eventqa", "no data")], "cmd")  # fmt: skip
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "squad.json").write_text('{"task": "retention", "command": "c", "rows": []}')
+    shown = find([tmp_path])
+    assert [result.task for result in shown.values()] == ["paper", "retention"], "its single rows come last"
+    header, table = cells(next(iter(shown.values())))
+    assert [len(line) for line in table] == [len(header)] * 3
+    assert table[0][-1].startswith("Figure 4: stage 3") and table[1][-1] == "as above"
+    assert table[2][0] == "EventQA" and table[2][-2:] == ["not run: no data", str(PAPER["eventqa"])]
 
 
 def test_a_run_cut_short_compares_equal_numbers(tmp_path):

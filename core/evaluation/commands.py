@@ -71,8 +71,8 @@ def finish(args: argparse.Namespace, content: Row, table: str) -> str:
 
 
 def portable(value: Any) -> Any:
-    """A result is to be shown elsewhere: of an absolute path what lies below the working folder, or else its name."""
-    if not isinstance(value, str) or not Path(value).is_absolute():
+    """A result is to be shown elsewhere: of a path out of the working folder the name, of one into it the rest."""
+    if not isinstance(value, str) or not (Path(value).is_absolute() or value.startswith("..")):
         return value
     path = Path(value)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name

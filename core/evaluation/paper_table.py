@@ -62,7 +62,11 @@ def write_table(
             kept.counts |= line.counts
             kept.scores += line.scores if kept is not line else []
     left = [(one.what, str(PAPER[one.paper]) if one.paper else "no such row", one.why) for one in absent]
-    table = [line.shown() for line in lines.values()]
+    table, said = [], ""
+    for line in lines.values():
+        *cells, reported = line.shown()
+        table.append([*cells, "as above" if reported == said and line.reported else reported])
+        said = reported
     head = (
         f"{model}, weights {weights}: percent of the score with 95 % bootstrap intervals, other units as named. "
         f"{NOT_COMPARABLE}"
