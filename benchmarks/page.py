@@ -7,8 +7,8 @@ and to the whole answer, and from a click until the last chart of a tab that it 
 import argparse
 import json
 import os
-import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "runs", help="whose newest run the Training tab shows")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "page.json")
     chosen = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    chromium = subprocess.check_output(["sh", ROOT / "scripts" / "install_browser.sh", "--find"], text=True).strip()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as play:
         process, address = start(Path(name), chosen.model, chosen.runs)
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])

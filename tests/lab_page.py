@@ -22,7 +22,7 @@ CHARTS = {
     "Lab": ["pool"],
     "Memory": ["pool-replay", "forgetting", "ages", "flow"],
     "Retrieval": ["scores", "provenance-chart", "histogram", "agreement"],
-    "Compare": ["bytes", "seconds"],
+    "Compare": ["measured", "bytes", "seconds"],
     "Resources": ["resources", "own-memory"],
     "Training": ["loss", "quality"],
     "Learn": [],
