@@ -20,6 +20,11 @@ class Result:
     rows: tuple[dict, ...]
     content: dict
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it says itself how it is to be shown: no one curve holds rows of so many kinds."""
+        return isinstance(self.content.get("table"), dict)
+
 
 def find(folders: Iterable[Path]) -> dict[str, Result]:
     """Every measurement below these folders, by name: first retention, since it answers the first question, then the
@@ -58,7 +63,8 @@ def cells(result: Result) -> tuple[list[str], list[list[str]]]:
 
     What the table of the paper could not hold, rows that were not run, stands below it with the reason.
     """
-    if isinstance(table := result.content.get("table"), dict):
+    if result.is_table:
+        table = result.content["table"]
         header = [said(name) for name in table["header"]]
         rows = [[said(cell) for cell in line] for line in table["lines"]]
         empty = [""] * (len(header) - 3)

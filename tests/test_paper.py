@@ -158,6 +158,7 @@ def test_what_stands_in_the_table_is_what_was_measured(tmp_path):
     (tmp_path / "paper" / "squad.json").write_text('{"task": "retention", "command": "c", "rows": []}')
     shown = find([tmp_path])
     assert [result.task for result in shown.values()] == ["paper", "retention"], "its single rows come last"
+    assert [result.is_table for result in shown.values()] == [True, False]
     header, table = cells(next(iter(shown.values())))
     assert [len(line) for line in table] == [len(header)] * 3
     assert table[0][-1].startswith("Figure 4: stage 3") and table[1][-1] == "as above"

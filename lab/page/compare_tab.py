@@ -111,7 +111,8 @@ class CompareTab:
         made = f"<p>Task {escape(result.task)}{escape(model)}.</p>"
         if result.command:
             made += f'<pre class="cmd">{escape(result.command)}</pre>'
-        return figure(plots.measured(result.rows)), made + panels.table(header, rows, numbers)
+        curve = None if result.is_table else figure(plots.measured(result.rows))
+        return curve, made + panels.table(header, rows, numbers)
 
     def draw(self, session: Session, chosen: Selection) -> dict:
         rows, names = session.compared, list(self.found())
