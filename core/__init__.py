@@ -16,6 +16,7 @@ from .base_bits import quantise_base
 from .checkpoint import export_official, find, load_model, save_model
 from .config import MPlusConfig
 from .decoding import prepare_for_answers
+from .durable import DurableReader
 from .memory import Memory
 from .model import MPlusForCausalLM
 from .reader import Answer, MPlusReader, Reader
@@ -24,6 +25,7 @@ from .sources import Receipt
 
 __all__ = [
     "Answer",
+    "DurableReader",
     "MPlusConfig",
     "MPlusForCausalLM",
     "MPlusReader",
@@ -49,6 +51,7 @@ def load(
     stored: str | None = None,
     fused: bool | None = None,
     bits: int | None = None,
+    disk: str | os.PathLike | None = None,
     allow_pickle: bool = False,
     **settings: Any,
 ) -> MPlusReader:
@@ -58,9 +61,12 @@ def load(
     "hidden" is needed to export a memory. offload: "none", "long" or "all", what lives on the host (`core.placement`).
     stored: "int8" or "fp8" for Θ in one byte a number. fused: whether weights are kept once more with the adapters
     added in (`core.decoding`); None: on a CPU, up to a billion parameters. bits: 4 or 8 for a quantised base on CUDA.
+    disk: a folder in which the memory is to live; what it holds already is opened (`core.durable`).
     `settings` override fields of `MPlusConfig` (for a fresh base: block_size, num_blocks, …). Raises ValueError that
     names what is wrong.
     """
+    if disk is not None and stored is not None:
+        raise ValueError(f"A memory on disk keeps whole numbers; leave out disk={str(disk)!r} or stored={stored!r}.")
     model = load_model(name_or_path, device, dtype, allow_pickle, **settings)
     folder = find(name_or_path)
     try:
@@ -76,4 +82,4 @@ def load(
     prepare_for_answers(model, fused)
     memory = new_memory(model, form, seed=seed, offload=offload, stored=stored)
     model.memory.pool = model.memory.pool.cpu()  # the initial θ is needed for a reset alone
-    return MPlusReader(model, tokenizer, memory)
+    return MPlusReader(model, tokenizer, memory) if disk is None else DurableReader(model, tokenizer, memory, disk)

@@ -15,7 +15,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,12 @@ class DiskLog(TokenLog):
             self._columns[name][self.length : end] = new.detach().to("cpu", self._columns[name].dtype)
         self.length = self._tip[0] = end
         self._seen = len(self._returns)
+
+    def take_over(self, log: TokenLog) -> None:
+        """Append the live rows of another log."""
+        for rows in log.live.nonzero().flatten().split(ROOM):
+            self.append(**{name: getattr(log, name)[rows] for name in (*STORED, "recall")})
+        self.merged = self.length
 
     def kill(self, rows: Tensor) -> int:
         rows = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
@@ -169,6 +175,18 @@ class DiskTier:
         self._commits.write(body + zlib.crc32(body).to_bytes(4, "little"))
         self._commits.flush()
 
+    def go_back(self, lengths: list[int], deaths: list[int]) -> list[DiskLog]:
+        """The logs as they were with so many rows and deaths; later ones will be written over. ValueError if fewer."""
+        wanted = zip(self.logs, lengths, deaths, strict=True)
+        if any(log.length < rows or len(log.dead) < gone for log, rows, gone in wanted):
+            raise ValueError(f"{self.folder} holds fewer rows than are asked for; its files are incomplete.")
+        self.logs = [
+            DiskLog(self._home, layer, self.widths, self.dtype, rows, self.logs[layer].dead[:gone])
+            for layer, (rows, gone) in enumerate(zip(lengths, deaths, strict=True))
+        ]
+        self._ends, self._deaths = list(lengths), [log.dead for log in self.logs]
+        return self.logs
+
     def _note_deaths(self, layer: int, dead: Tensor) -> None:
         """Append what died since; where the list has become another one, as after going back, write it anew behind."""
         known, path = self._deaths[layer], self._home / f"deaths.{layer}"
@@ -196,19 +214,21 @@ class DiskTier:
                 wrong.append((starts[0], ends[0]))
         return wrong
 
-    def compact(self) -> None:
-        """Leave dead rows out, on the disk too. The logs of before may no longer be used; take `logs` anew."""
+    def compact(self, prepare: Callable[[], object] = lambda: None) -> None:
+        """Leave dead rows out, on the disk too. The logs of before may no longer be used; take `logs` anew.
+
+        prepare: called when the new files are whole, but a kill would still leave the old ones in use.
+        """
         old, old_home = self.logs, self._home
         self._commits.close()
         self.generation += 1
         shutil.rmtree(self.folder / f"{self.generation:06d}", ignore_errors=True)
         self._open()
         for source, target in zip(old, self.logs, strict=True):
-            for rows in source.live.nonzero().flatten().split(ROOM):
-                target.append(**{name: getattr(source, name)[rows] for name in (*STORED, "recall")})
-            target.merged = target.length
+            target.take_over(source)
         self.commit()
         self.flush()
+        prepare()
         self._name_generation()
         shutil.rmtree(old_home)
 

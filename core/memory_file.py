@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .log import pack_logs, unpack_logs
+from .disk import DiskLog, DiskTier
+from .log import TokenLog, pack_logs, unpack_logs
 from .memory import Memory
 from .sources import Chunk, Receipt
 from .state import Snapshot, State, next_version
@@ -51,14 +52,20 @@ def fingerprint(model: torch.nn.Module) -> str:
 
 
 def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
-    """Write `memory` to `path`, atomically. `owner` is the fingerprint of the model it belongs to."""
+    """Write `memory` to `path`, atomically. `owner` is the fingerprint of the model it belongs to.
+
+    Of a Θ that is on disk already only the number of rows is written (`core.durable`).
+    """
     path = Path(path)
     state = memory.state
     tensors: dict[str, Tensor] = {name: getattr(state, name).cpu().contiguous() for name in COLUMNS}
     if state.keys is not None:
         tensors["keys"] = state.keys.cpu().contiguous()
-    tensors |= pack_logs(state.logs) | {"random": memory.random.get_state()}
-    meta = {name: getattr(state, name) for name in COUNTERS} | {"projected": memory.projected}
+    on_disk = bool(state.logs) and all(isinstance(log, DiskLog) for log in state.logs)
+    tensors |= {"random": memory.random.get_state()} | ({} if on_disk else pack_logs(state.logs))
+    meta: dict[str, Any] = {name: getattr(state, name) for name in COUNTERS} | {"projected": memory.projected}
+    if on_disk:
+        meta["on_disk"] = [[log.length, log.num_dead] for log in state.logs]
     meta["receipts"] = [asdict(receipt) for receipt in state.receipts.values()]
     metadata = {"format": FORMAT, "owner": owner, "state": json.dumps(meta)}
     metadata["checksum"] = _checksum(tensors, metadata["state"])
@@ -76,8 +83,10 @@ def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
             left.unlink(missing_ok=True)
 
 
-def load_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
+def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskTier | None = None) -> None:
     """Make `memory` what was saved at `path`; its undo history is forgotten. It is unchanged if anything is wrong.
+
+    tier: where Θ is, if it was on disk when it was saved; it goes back to that moment.
 
     Raises ValueError for a missing, damaged or foreign file, for another shape, and for values that are not numbers.
     """
@@ -91,7 +100,8 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
             "load it with the model that wrote it."
         )
     try:
-        state = _state(tensors, json.loads(metadata["state"]), memory)
+        meta = json.loads(metadata["state"])
+        state = _state(tensors, meta, memory)
         torch.Generator().set_state(tensors["random"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete or damaged ({error}); restore it from another copy.") from error
@@ -100,6 +110,11 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
             raise ValueError(f"{path} holds values that are not numbers (in {name}); restore it from another copy.")
     if _checksum(tensors, metadata["state"]) != metadata.get("checksum"):
         raise ValueError(f"{path} is damaged (its checksum is wrong); restore it from another copy.")
+    if "on_disk" in meta:
+        if tier is None:
+            raise ValueError(f"{path} holds no Θ of its own: it belongs to a folder; load it by `disk=` that folder.")
+        lengths, deaths = zip(*meta["on_disk"], strict=True)
+        state.logs = list(tier.go_back(list(lengths), list(deaths)))
     memory.restore(Snapshot(state, tensors["random"]))
 
 
@@ -140,8 +155,10 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory) -> 
     if wrong:
         raise ValueError(f"{', '.join(wrong)} cannot be read")
     width, r = like.pool.shape[-1], memory.config.retriever_size
-    logs = unpack_logs(tensors, like.pool.dtype, len(like.logs), width, r)
-    logs = [mine.adopt(log) for mine, log in zip(like.logs, logs, strict=True)]
+    logs: list[TokenLog] = []
+    if "on_disk" not in meta:
+        logs = unpack_logs(tensors, like.pool.dtype, len(like.logs), width, r)
+        logs = [mine.adopt(log) for mine, log in zip(like.logs, logs, strict=True)]
     receipts = {}
     for entry in meta["receipts"]:
         entry["chunks"] = tuple(Chunk(**chunk) for chunk in entry["chunks"])

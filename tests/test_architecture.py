@@ -18,7 +18,7 @@ FLOORS = (
     "decoding model memory lexical_start index",
     "memory_file reading official induction",
     "reader checkpoint bank pointing",
-    "context cost replay streams",
+    "context cost durable replay streams",
     "snapkv bm25 replay_cache lessons",
     "baselines objectives",
     "evaluation retrieval_lesson context_lesson past refit",

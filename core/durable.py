@@ -1,0 +1,115 @@
+"""A reader whose memory lives in a folder: Θ in memory-mapped files (`core.disk`), the rest in a small file beside it.
+
+    reader = core.load("mini", disk="my-memory", max_long_term=10**9)
+
+Every chunk is committed to the disk as it is written; θ, texts and random state are saved after every text, after every
+`save_every` chunks of a long one, and whenever something is taken back. So a killed process loses what it wrote since
+the last save, at most `save_every` chunks, and the folder opens in well under a second, however much it holds.
+"""
+
+import os
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from .disk import DiskTier
+from .memory import Memory
+from .memory_file import fingerprint, load_memory, save_memory
+from .model import MPlusForCausalLM
+from .reader import MPlusReader, OnChunk
+from .sources import Receipt
+
+
+class DurableReader(MPlusReader):
+    """M+ as a reader, kept in a folder. What the folder holds already is opened.
+
+    A fork reads from the same files; once one of the two writes, the other can no longer be read (`DiskLog`).
+    """
+
+    def __init__(
+        self, model: MPlusForCausalLM, tokenizer: PreTrainedTokenizerBase, memory: Memory,
+        folder: str | os.PathLike, save_every: int = 64,
+    ):  # fmt: skip
+        """`memory` is as its checkpoint left it.
+
+        Raises ValueError for a memory without Θ or under the released rules, and for a folder that is damaged, of
+        another model or of another kind of memory.
+        """
+        super().__init__(model, tokenizer, memory)
+        if not memory.state.logs or memory.config.rules != "paper":
+            raise ValueError("Only Θ under the paper's rules can live on disk; this model has none. Leave `disk` out.")
+        self.folder, self.save_every, self.owner = Path(folder), save_every, fingerprint(model)
+        widths = memory.state.pool.shape[-1], memory.config.retriever_size
+        self._initial = memory.state.logs
+        self.tier = DiskTier(folder, len(self._initial), widths, memory.state.pool.dtype)
+        if self.state_file.is_file():
+            load_memory(memory, self.state_file, self.owner, self.tier)
+        elif sum(log.length for log in self.tier.logs) > sum(log.length for log in self._initial):
+            raise ValueError(f"{self.state_file} is missing; restore it from another copy, or name an empty folder.")
+        else:
+            self._begin()
+
+    @property
+    def state_file(self) -> Path:
+        """θ, texts and random state. Named as the files of Θ it belongs to, so that one name changes both."""
+        return self.folder / f"{self.tier.generation:06d}.safetensors"
+
+    def keep(self) -> None:
+        """Make the folder hold what the memory holds."""
+        self.tier.commit(self.memory.state.logs)
+        save_memory(self.memory, self.state_file, self.owner)
+
+    def _begin(self) -> None:
+        logs = self.tier.go_back([0] * len(self._initial), [0] * len(self._initial))
+        for log, initial in zip(logs, self._initial, strict=True):
+            log.take_over(initial)
+        self.memory.state.logs = list(logs)
+        self.keep()
+
+    def ingest(self, text: str, on_chunk: OnChunk | None = None) -> Receipt:
+        """As `MPlusReader.ingest`. A process killed amid a long text keeps what was saved of it so far."""
+
+        def committed(done: int, num_chunks: int) -> None:
+            self.tier.commit(self.memory.state.logs)
+            if done % self.save_every == 0:
+                self.keep()
+            if on_chunk:
+                on_chunk(done, num_chunks)
+
+        try:
+            return super().ingest(text, committed)
+        finally:  # also when it was stopped and taken back, before the next chunk goes over what was committed
+            self.keep()
+
+    def delete(self, receipt: Receipt | int) -> int:
+        removed = super().delete(receipt)
+        self.keep()
+        return removed
+
+    def undo(self) -> None:
+        super().undo()
+        self.keep()
+
+    def reset(self) -> None:
+        super().reset()
+        self._begin()
+
+    def load(self, path: str | os.PathLike) -> None:
+        """Not for a memory that lives in a folder: raises ValueError."""
+        raise ValueError(f"This memory lives in {self.folder}; load {path} into a reader without `disk`.")
+
+    def compact(self) -> None:
+        """Give the room of deleted and evicted rows back to the disk. The undo history is forgotten."""
+
+        def prepare() -> None:
+            self.memory.state.logs = list(self.tier.logs)
+            self.memory.restore(self.memory.snapshot())
+            save_memory(self.memory, self.state_file, self.owner)
+
+        self.keep()
+        old = self.state_file
+        self.tier.compact(prepare)
+        old.unlink()
+
+    def fork(self) -> MPlusReader:
+        return MPlusReader(self.model, self.tokenizer, self.memory.fork())
