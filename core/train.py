@@ -3,6 +3,7 @@
 python -m core.train --recipe mini --data novels/ --out runs/mini               a small M+ from nothing
 python -m core.train --stage 1 --base meta-llama/Llama-3.1-8B --out runs/one    a stage of the paper on any Llama
 accelerate launch -m core.train …                                               the same on many processes
+python -m core.train --recipe mini --lessons 5 --base mini --data novels/ --out runs/more    some lessons of it, on top
 python -m core.train --refit-retrievers mini --data novels/ --out runs/refit    only the retrievers, anew
 
 Interrupted or killed, `--resume` goes on where the last checkpoint stands.
@@ -34,7 +35,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--recipe", choices=sorted(SHAPES), help="a small model from nothing, all stages")
     what.add_argument("--stage", type=int, choices=(1, 2, 3), help="a stage of the paper, on top of --base")
     what.add_argument("--refit-retrievers", metavar="MODEL", help="fit only the retrievers of a small model anew")
-    parser.add_argument("--base", help="checkpoint to start a stage from: M+ or any Llama")
+    parser.add_argument("--base", help="checkpoint to start from: M+, for a stage also any Llama")
+    parser.add_argument("--lessons", help="of the recipe these alone, on top of --base: 4, or 4-5; they count from 1")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of a fresh base's memory")
     parser.add_argument("--data", nargs="*", default=[], help="files, folders or hub names of documents")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics.jsonl")
@@ -51,26 +53,57 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     """The model, its practice and its optimizers, ready to run."""
-    sources = find_sources(args.data)
+    plan, sources = lessons_of(args.lessons, args.base), find_sources(args.data)
     found = checkpoints(args.out) if args.resume else []
     with processes.main_process_first():  # the others read what the first has made
         folder = found[-1] if found else args.out / "tokenizer"
-        if not found and processes.is_main_process:
+        if not found and args.base:
+            folder = find(args.base)
+        elif not found and processes.is_main_process:
             recipe_tokenizer(sources, SHAPES[args.recipe]["vocab_size"], args.seed).save_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    config = MPlusConfig(**GEOMETRY, **SHAPES[args.recipe])
-    model = recipe_model(config, args.seed).to(processes.device)
+    if args.base:
+        model = load_model(args.base, processes.device, **settings_of(args))
+    else:
+        model = recipe_model(MPlusConfig(**GEOMETRY, **SHAPES[args.recipe]), args.seed).to(processes.device)
+    if plan[-1].refit and not model.config.num_retrieved:
+        raise ValueError(f"{args.base} retrieves nothing, the lesson on Θ needs it to; give --set num_retrieved=320.")
     practice = recipe_practice(model, tokenizer, sources, args.seed, processes.process_index, processes.num_processes)
     optimizers = recipe_optimizers(model)
-    return Training(processes, practice, MINI, optimizers, tokenizer, args.out, clip=1.0, before_export=settle)
+    return Training(processes, practice, plan, optimizers, tokenizer, args.out, clip=1.0, before_export=settle)
+
+
+def lessons_of(wanted: str | None, base: str | None) -> tuple[Lesson, ...]:
+    """The recipe's lessons, or some: "4" or "4-5". Raises ValueError for others, and for some without a base."""
+    if (wanted is None) != (base is None):
+        raise ValueError("--lessons and --base of a recipe go together: which lessons, and on top of what.")
+    if wanted is None:
+        return MINI
+    first, _, last = wanted.partition("-")
+    if not (first.isdigit() and (last or first).isdigit() and 1 <= int(first) <= int(last or first) <= len(MINI)):
+        raise ValueError(f"--lessons is {wanted!r}; write one number of 1 to {len(MINI)}, or two as in 4-5.")
+    return MINI[int(first) - 1 : int(last or first)]
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, object]:
+    """The fields of the memory that --set names. Raises ValueError for what is not FIELD=VALUE."""
+    found = {}
+    for setting in args.set:
+        name, _, value = setting.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"--set {setting!r} cannot be read; write FIELD=VALUE, for instance num_blocks=40."
+            ) from error
+    return found
 
 
 def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
     """A stage of the paper on `--base`, with short and long documents from `--data` or from the hub."""
     if not args.base:
         raise ValueError("A stage needs a model to start from; name it with --base.")
-    settings = dict(setting.split("=", 1) for setting in args.set)
-    model = load_model(args.base, processes.device, **{name: json.loads(value) for name, value in settings.items()})
+    model = load_model(args.base, processes.device, **settings_of(args))
     tokenizer = AutoTokenizer.from_pretrained(find(args.base))
     stage = PAPER[args.stage - 1]
     if stage.long_term and not model.config.num_retrieved:

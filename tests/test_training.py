@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import core
+from core import train
 from core.curriculum import MINI, PAPER
 from core.training import checkpoints
 from tests.learners import PLAN, little_training
@@ -92,3 +93,30 @@ def test_the_curricula_say_what_they_promise():
     assert not first.finished(50, {"context": 0.99}) and first.finished(150, {"context": 0.99})
     assert first.finished(first.steps, {}) and first.rates(0)["main"] < first.rates(200)["main"] == 3e-3
     assert [lesson.saves for lesson in MINI if lesson.saves] == ["memoryllm-mini", "memoryllm-long-mini", "mini"]
+
+
+def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
+    (tmp_path / "book.txt").write_text("The ferry leaves at noon, and the harbour is quiet afterwards. " * 400)
+    exact = ["--precision", "no"]
+    line = f"--recipe mini --lessons 4 --base memoryllm-mini --data {tmp_path / 'book.txt'} --out {tmp_path / 'run'}"
+    assert train.main([*line.split(), "--max-steps", "1", *exact]) == 0
+    base, found = (core.load_model(name) for name in ("memoryllm-mini", checkpoints(tmp_path / "run")[-1]))
+    changed = [
+        name for (name, old), new in zip(base.named_parameters(), found.parameters(), strict=True) if (old != new).any()
+    ]
+    assert any("layers" in name for name in changed) and found.config.num_retrieved == 0
+    for options, message in (
+        ("--lessons 4", "go together"),
+        ("--base memoryllm-mini", "go together"),
+        ("--lessons 6 --base memoryllm-mini", "1 to 5"),
+        ("--lessons 4-x --base memoryllm-mini", "1 to 5"),
+        ("--lessons 5 --base memoryllm-mini", "retrieves nothing"),
+        ("--lessons 4 --base memoryllm-mini --set num_blocks", "FIELD=VALUE"),
+    ):
+        assert (
+            train.main(
+                ["--recipe", "mini", *options.split(), "--data", str(tmp_path), "--out", str(tmp_path / "no"), *exact]
+            )
+            == 1
+        )
+        assert message in capsys.readouterr().err
