@@ -11,7 +11,7 @@ import torch
 
 from tests.toys import toy_checkpoints
 
-pytest.importorskip("lm_eval", reason="pip install -e .[harness]")
+pytest.importorskip("lm_eval", reason="lm_eval is not installed: pip install -e .[harness]")
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 

@@ -189,26 +189,66 @@ def test_every_example_starts_from_a_reset_and_only_missing_ones_are_asked(tmp_p
     assert line["accuracy"] == 1.0 and line["n"] == 4
 
 
-def test_a_benchmark_interrupted_five_times_is_an_uninterrupted_one(root, tmp_path, monkeypatch):
-    whole = run(root, "ruler built", tmp_path / "whole", "--methods", "mplus,window")
-    add, calls = Journal.add, [0]
+REPLAYED = {
+    "retention": ["--facts", "{root}/many.jsonl", "--distractors", "{root}/book.txt", "--distances", "0,40",
+                  "--lead", "2", "--seeds", "0,1", "--batch", "2"],
+    "compression": ["--facts", "{root}/many.jsonl", "--distractors", "{root}/book.txt", "--ratios", "2",
+                    "--distances", "0,40", "--seeds", "0,1,2"],
+    "loss": ["--data", "{root}/book.txt", "--positions", "0,64", "--documents", "4", "--passage", "16",
+             "--batch", "1"],
+    "cost": ["--data", "{root}/book.txt", "--lengths", "40,60,80,100"],
+}  # fmt: skip
+MEASURED = ("seconds", "bytes")  # what a machine does not do twice alike
 
-    def interrupted(self, rows):
-        calls[0] += 1
-        if calls[0] % 2 == 0:
+
+def lasting(rows: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if not name.endswith(MEASURED)} for row in rows]
+
+
+@pytest.mark.parametrize("task", [*TASKS, *REPLAYED])
+def test_any_task_interrupted_five_times_is_an_uninterrupted_one(task, root, tmp_path, monkeypatch):
+    """Killed before an answer is written, after it, and amid it, as kill -9 does: half a line is left behind."""
+    monkeypatch.setattr(
+        "core.evaluation.longbench.SETS", {name: (4, form) for name, (_, form) in longbench.SETS.items()}
+    )
+    facts = [{"fact": f"A{n} lives in U{n}.", "question": f"Where does A{n} live?", "answer": f"U{n}"} for n in "12345"]
+    (root / "many.jsonl").write_text("\n".join(map(json.dumps, facts)))
+    name, methods = task.split()[0], "mplus,memoryllm" if task == "loss" else "mplus,question-only,bm25"
+    methods = "mplus,memoryllm,question-only" if task in ("compression", "retention") else methods
+    given = [part.format(root=root) for part in (TASKS | REPLAYED)[task]]
+
+    def start(folder: str) -> int:
+        out = tmp_path / folder
+        return main([name, "--model", str(root / "mplus"), *given, "--out", str(out), "--methods", methods])
+
+    assert start("whole") == 0
+    add = Journal.add
+
+    def killed(moment: str):
+        def add_and_die(self, rows):
+            rows = list(rows)
+            if moment != "before":
+                add(self, rows if moment == "after" else rows[:1])
+            if moment == "amid":
+                with self.path.open("a") as file:
+                    file.write('{"id": "half a li')
             raise KeyboardInterrupt
-        add(self, rows)
 
-    monkeypatch.setattr(Journal, "add", interrupted)
-    arguments = [part.format(root=root) for part in TASKS["ruler built"]]
-    for _ in range(5):
-        out = ["--out", str(tmp_path / "pieces"), "--methods", "mplus,window"]
-        assert main(["ruler", "--model", str(root / "mplus"), *arguments, *out]) == 130
+        return add_and_die
+
+    codes = []
+    for moment in ("before", "amid", "after", "amid", "before"):
+        monkeypatch.setattr(Journal, "add", killed(moment))
+        codes.append(start("pieces"))
+    assert codes[:2] == [130, 130] and set(codes) <= {0, 130}  # the shortest tasks have no five answers to lose
     monkeypatch.setattr(Journal, "add", add)
-    pieces = run(root, "ruler built", tmp_path / "pieces", "--methods", "mplus,window")
-    assert pieces["rows"] == whole["rows"]
-    texts = [(tmp_path / name / "ruler.jsonl").read_text() for name in ("whole", "pieces")]
-    assert texts[0] == texts[1]
+    assert start("pieces") == 0
+    whole, pieces = (json.loads((tmp_path / folder / f"{name}.json").read_text()) for folder in ("whole", "pieces"))
+    assert lasting(pieces["rows"]) == lasting(whole["rows"])
+    journals = [next((tmp_path / folder).glob("*.jsonl")) for folder in ("whole", "pieces")]
+    lines = [[json.loads(line) for line in journal.read_text().splitlines()] for journal in journals]
+    first, second = (sorted(map(json.dumps, lasting(rows))) for rows in lines)
+    assert first == second and len(first) > 1
 
 
 def test_longbench_truncates_the_middle_and_splits_off_the_end():
@@ -303,11 +343,24 @@ def test_the_published_forms_of_retention_data_are_read(tmp_path):
     (tmp_path / "squad.json").write_text(json.dumps(squad))
     facts, problems = load_facts(str(tmp_path / "squad.json"), None)
     assert [(fact.fact, fact.answer) for fact in facts] == [("Ann Lee was here.", "Ann Lee")]
-    assert len(problems) == 1 and "question 3" in problems[0]
+    assert problems[0].startswith("squad.json:1: data[0].paragraphs[0].qas[3] (question 3)") and len(problems) == 1
+    squad["data"] += ["nothing", {"paragraphs": [7, {"context": "c", "qas": [{"id": "long-one", "question": None}]}]}]
+    (tmp_path / "squad.json").write_text(json.dumps(squad, indent=1))
+    facts, problems = load_facts(str(tmp_path / "squad.json"), None)
+    lines = (tmp_path / "squad.json").read_text().splitlines()
+    places = [problem.split(": ")[1].split(" ")[0] for problem in problems]
+    assert len(facts) == 1 and places == [
+        "data[0].paragraphs[0].qas[3]", "data[1]", "data[2].paragraphs[0]", "data[2].paragraphs[1].qas[0]"
+    ]  # fmt: skip
+    for problem, wanted in ((problems[0], '"id": "3"'), (problems[-1], '"id": "long-one"')):
+        assert wanted in lines[int(problem.split(":")[1]) - 1]
     processed = [{"context": "c", "question": "q", "answer": "a"}, {"context": "c"}]
     (tmp_path / "val.json").write_text(json.dumps(processed))
     facts, problems = load_facts(str(tmp_path / "val.json"), None)
-    assert len(facts) == 1 and "val.json:2" in problems[0]
+    assert len(facts) == 1 and "val.json:1: entry 2" in problems[0]
+    (tmp_path / "val.json").write_text(json.dumps([*processed, "x", processed[0]], indent=1))
+    facts, problems = load_facts(str(tmp_path / "val.json"), None)
+    assert len(facts) == 2 and [problem.split(":")[1] for problem in problems] == ["7", "10"]
     tokens = [{"token": word, "html_token": word == "<P>"} for word in ["<P>", "Ann", "Lee", "was", "here", "."]]
     row = {
         "question_text": "who was here", "document_tokens": tokens,

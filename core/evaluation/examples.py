@@ -1,6 +1,5 @@
 """What a benchmark boils down to: texts to be told, questions about them, and how an answer is scored."""
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from tqdm import tqdm
 
 from ..reader import Answer, MPlusReader, Reader
 from . import metrics
+from .published import entries, read_json
 from .records import Journal, Over, Row, never, summarise
-from .texts import Check, Rows, read_rows
+from .texts import Check, Rows, missing, read_rows
 
 
 @dataclass(frozen=True)
@@ -133,23 +133,24 @@ def summary(rows: Iterable[Row], methods: Sequence[str]) -> list[Row]:
 def data_rows(source: str, fields: dict[str, Any], check: Check | None = None, **hub: Any) -> Rows:
     """Rows of a .jsonl, .json (a list) or .parquet file, or of a dataset of the hub (`hub`: load_dataset's arguments).
 
-    A row without the fields is reported by its number. Raises ValueError if there is no such data, or no usable row.
+    A row without the fields is reported by its line or number. Raises ValueError if there is no usable row.
     """
     path = Path(source)
     if path.suffix == ".jsonl":
         return read_rows(path, fields, check)
     if path.is_file() and path.suffix == ".json":
-        try:
-            rows: Any = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON ({error}); fetch it again.") from error
+        text, content = read_json(path)
+        if not isinstance(content, list):
+            raise ValueError(f"{path} is no list of rows; fetch it again, or name a .jsonl file.")
+        rows: Any = ((f"{path.name}:{line}: entry {number}", row) for number, (line, row) in
+                     enumerate(entries(text), 1))  # fmt: skip
     else:
-        rows = _from_datasets(path, source, hub)
+        rows = ((f"{source}: row {number}", row) for number, row in enumerate(_from_datasets(path, source, hub), 1))
     found = Rows([])
-    for number, row in enumerate(rows, 1):
-        wrong = [name for name, kind in fields.items() if not isinstance(dict(row).get(name), kind)]
-        problem = f"{wrong[0]!r} is missing or of another type" if wrong else check(row) if check else None
-        found.problems.append(f"{source}:{number}: {problem}") if problem else found.rows.append(dict(row))
+    for place, row in rows:
+        wrong = missing(row, fields)
+        problem = wrong or (check(row) if check else None)
+        found.problems.append(f"{place}: {problem}") if problem else found.rows.append(dict(row))
     if not found.rows:
         raise ValueError(f"There is no usable row in {source}; {(found.problems or ['it is empty'])[0]}.")
     return found

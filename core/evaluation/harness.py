@@ -1,8 +1,8 @@
 """lm-evaluation-harness on M+: `python -m core.evaluation.harness run --model mplus --model_args pretrained=mini …`.
 
 All other arguments are `lm_eval`'s own, which has no hook for models from outside: this registers ours and hands over.
-It needs `pip install lm-eval`. As in the paper's LongBench runs, of a long context all but the last tokens is ingested
-into a memory that was reset; what fits the window is read as it is. Memory is reset for every request.
+It needs `pip install -e .[harness]`. As in the paper's LongBench runs, of a long context all but the last tokens is
+ingested into a memory that was reset; what fits the window is read as it is. Memory is reset for every request.
 """
 
 from collections.abc import Sequence
@@ -61,6 +61,7 @@ class MPlusLM(TemplateLM):
         given = torch.tensor([ids], device=self.reader.model.device)
         with torch.no_grad():
             output, _ = read_logits(self.reader.model, [self.reader.memory], given[:, :-1], buffer=self.reader.buffer)
+        assert output.logits is not None
         logits, wanted = output.logits[0, -num:].float(), given[0, -num:]
         likelihood = logits.log_softmax(-1).gather(1, wanted[:, None]).sum()
         return float(likelihood), bool((logits.argmax(-1) == wanted).all())

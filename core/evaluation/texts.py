@@ -56,14 +56,20 @@ def _parse(line: str, fields: dict[str, type | tuple[type, ...]]) -> tuple[dict[
         row = json.loads(line)
     except ValueError as error:
         return {}, f"not JSON ({error})"
+    problem = missing(row, fields)
+    return ({}, problem) if problem else (row, None)
+
+
+def missing(row: Any, fields: dict[str, type | tuple[type, ...]]) -> str | None:
+    """What a row lacks of the fields it should have, or None."""
     if not isinstance(row, dict):
-        return {}, "not a JSON object"
+        return "not a JSON object"
     for name, kind in fields.items():
         if not isinstance(row.get(name), kind):
-            return {}, f"{name!r} is missing or of another type"
+            return f"{name!r} is missing or of another type"
         if isinstance(row[name], str | list) and not row[name]:
-            return {}, f"{name!r} is empty"
-    return row, None
+            return f"{name!r} is empty"
+    return None
 
 
 def load_facts(source: str, num: int | None) -> tuple[list[Fact], list[str]]:

@@ -20,7 +20,8 @@ def pad(prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase) ->
 def answer_ends(tokenizer: PreTrainedTokenizerBase, model: Any) -> Callable[[list[int]], bool]:
     """Whether an answer's tokens are all that counts of it: they end the text, or its first line."""
     ids = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends = set(ids if isinstance(ids, list) else [ids]) | {tokenizer.eos_token_id}
+    end: Any = tokenizer.eos_token_id
+    ends = {*(ids if isinstance(ids, list) else [ids]), end}
     lines = {token for token, text in enumerate(tokenizer.batch_decode([[id] for id in range(len(tokenizer))]))
              if len(f"{text}x".splitlines()) > 1}  # fmt: skip
 
