@@ -61,6 +61,7 @@ class Session:
         self.done: dict[str, float] = {}  # what this person has really done, for the guided steps
         self.compared: list[dict] = []  # the rows of the last comparison
         self.preset = ""  # the measurement that is looked at
+        self.log_ages = False  # whether ages are looked at on a log scale
         self.held: deque[tuple[float, dict[str, int]]] = deque(maxlen=KEPT_SAMPLES)  # (when, bytes by part)
         self._halts = 0
         self.start(loaded)

@@ -31,7 +31,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.spl
 # Who may import what: files or folders. A package that is not named here may be imported anywhere.
 HOMES = {
     "gradio": {"app.py", "lab/page"},
-    "plotly": {"lab/plots.py", "lab/charts.py", "lab/page"},
+    "plotly": {"lab/plots", "lab/charts.py", "lab/page"},
     "ipywidgets": {"lab/widgets.py"},
     "IPython": {"lab/widgets.py"},
     "lab": {"app.py", "lab", "benchmarks"},

@@ -59,6 +59,20 @@ def test_a_click_on_the_map_names_the_source_and_selects(told):
     told.clean()
 
 
+def test_ages_on_a_log_scale(told):
+    told.look_at("Memory")
+    drawn = told.page.locator("#ages .pl").get_attribute("data-drawn")
+    told.page.get_by_label("Ages on a log scale").check()
+    told.page.wait_for_function(
+        "before => { const plot = document.querySelector('#ages .pl');"
+        "return plot.dataset.drawn > before && plot.layout.xaxis.type === 'log' }", arg=drawn
+    )  # fmt: skip
+    assert told.page.evaluate("document.querySelector('#forgetting .pl').layout.xaxis.type") == "linear"
+    told.page.get_by_label("Ages on a log scale").uncheck()
+    told.page.wait_for_function("document.querySelector('#ages .pl').layout.xaxis.type === 'linear'")
+    told.clean()
+
+
 def test_taking_the_long_term_memory_away_moves_the_probabilities(told):
     told.tab("Retrieval")
     told.press("Θ off")

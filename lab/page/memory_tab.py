@@ -36,6 +36,7 @@ class MemoryTab:
                 self.forgetting = chart("forgetting", "Forgetting, against (1 - K/N)ᵗ", EMPTY, 300)
             with gr.Column(min_width=320):
                 self.ages = chart("ages", "How old is what is kept?", EMPTY, 260)
+                self.log = gr.Checkbox(False, label="Ages on a log scale", container=False)
         self.flow = chart("flow", "Where the tokens of this step went", EMPTY, 220)
         gr.Markdown("### Texts in this memory")
         self.list = gr.HTML(padding=False, elem_id="texts")
@@ -58,6 +59,8 @@ class MemoryTab:
         page = self.page
         page.linked(self.pool, page.pick_slot)
         page.linked(self.forgetting, page.pick)
+        change = self.log.input(guarded(self.on_log), self.log, None, **QUIET)
+        change.then(guarded(page.draw), page.selectors, page.drawn, **QUIET)
         for button, handler, inputs in (
             (self.delete, self.on_delete, [self.doomed]),
             (self.undo, self.on_undo, []),
@@ -92,6 +95,9 @@ class MemoryTab:
         last = len(self.page.session(request).branch.moments) - 1
         step = min(last, int(step) + 1)
         return gr.Timer(active=step < last), step, "▶ Playing" if step < last else "▶ Play"
+
+    def on_log(self, log: bool, request: gr.Request) -> None:
+        self.page.session(request).log_ages = bool(log)
 
     # ── changes ──
     def on_delete(self, doomed: int | None, request: gr.Request) -> str:
@@ -149,7 +155,7 @@ class MemoryTab:
             self.forgetting: figure(plots.forgetting(branch.moments, config.block_size, names, chosen.text))
             if wrote
             else None,
-            self.ages: figure(plots.ages(moment, chosen.text)) if some else None,
+            self.ages: figure(plots.ages(moment, chosen.text, session.log_ages)) if some else None,
             self.flow: figure(plots.flow(moment, names, keeps, before)) if moment.written else None,
             self.list: texts_table(session),
             self.doomed: gr.update(choices=choices, value=chosen.text or (choices[-1][1] if choices else None)),

@@ -1,0 +1,109 @@
+"""The read side: what a question found, layer by layer (C5 to C8)."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ..views import LayerFound, Retrieval
+from .look import LARGEST_MAP, Names, colour, finish, layer_axis, name_of, pattern, share_of
+
+
+def score_map(seen: Retrieval, layer: int | None = None) -> go.Figure:
+    """C5. Every layer's scores over Θ, old to new, scaled per layer and max-pooled; the strip under a layer shows what
+    it took."""
+    count = len(seen.layers)
+    width = max((len(found.scores) for found in seen.layers), default=0)
+    bins = max(1, min(LARGEST_MAP, width))
+    z = np.full((2 * count, bins), np.nan, np.float32)  # two rows a layer: what was taken, and the scores
+    took = np.full((2 * count, bins), np.nan, np.float32)
+    text = np.zeros((2 * count, bins), np.int32)
+    for index, found in enumerate(seen.layers):
+        if not len(found.scores):
+            continue
+        low, high = float(found.scores.min()), float(found.scores.max())
+        scaled = (found.scores - low) / max(1e-9, high - low)
+        place = np.arange(len(scaled)) * bins // len(scaled)
+        row = np.full(bins, -1, np.float32)
+        np.maximum.at(row, place, scaled.astype(np.float32))
+        z[2 * index + 1] = np.where(row < 0, np.nan, row)
+        text[2 * index + 1, place] = text[2 * index, place] = found.owner
+        took[2 * index, place[found.chosen]] = 1
+        text[2 * index, place[found.chosen]] = found.owner[found.chosen]
+    edges = np.array([edge for i in range(count) for edge in (i - 0.5, i - 0.26)] + [count - 0.5])
+    x = np.arange(bins)
+    figure = go.Figure(
+        go.Heatmap(z=z, x=x, y=edges, colorscale="Cividis", customdata=text, zmin=0, zmax=1,
+                   colorbar={"thickness": 10, "tickvals": [0, 1], "ticktext": ["low", "high"]}, name="score",
+                   hovertemplate="text %{customdata} · score %{z:.2f} of the layer's range<extra></extra>",
+                   hoverongaps=False)
+    )  # fmt: skip
+    figure.add_heatmap(z=took, x=x, y=edges, colorscale=[[0, "#D55E00"], [1, "#D55E00"]], customdata=text, zmin=0,
+                       zmax=1, showscale=False, name="retrieved", hoverongaps=False,
+                       hovertemplate="retrieved · text %{customdata}<extra></extra>")  # fmt: skip
+    if layer is not None:
+        figure.add_hrect(y0=layer - 0.5, y1=layer + 0.5, line={"width": 2}, fillcolor="rgba(0,0,0,0)")
+    taken = int(np.mean([len(found.got_owner) for found in seen.layers]))
+    finding = f"For “{seen.question}” every layer took {taken:,} of {width:,} tokens of Θ (the orange strips)."
+    if not width:
+        finding = "Θ holds no more tokens than a question may take: all of it was used, nothing had to be scored."
+    figure.update_layout(yaxis={"range": [-0.55, count - 0.45]})
+    return finish(
+        figure, finding, f"Θ, old → new ({bins} bins)", "layer", 130 + max(90, 36 * count), showlegend=False,
+        **layer_axis("y", count),
+    )  # fmt: skip
+
+
+def score_histogram(found: LayerFound, layer: int, names: Names) -> go.Figure:
+    """C6. One layer's scores by text, and the score of the last token taken."""
+    if not len(found.scores):
+        return finish(go.Figure(), f"Layer {layer} used all of Θ: nothing had to be scored.", "score", "tokens of Θ")
+    edges = np.histogram_bin_edges(found.scores, 40)
+    centres, figure = (edges[:-1] + edges[1:]) / 2, go.Figure()
+    texts, counts = np.unique(found.owner, return_counts=True)
+    shown = [int(t) for t in texts[np.argsort(-counts)][:9]]
+    for t in shown:
+        values = found.scores[found.owner == t]
+        figure.add_bar(x=centres, y=np.histogram(values, edges)[0], name=name_of(t, names), width=edges[1] - edges[0],
+                       marker={"color": colour(t), "pattern": {"shape": pattern(t)}},
+                       customdata=np.full(40, t))  # fmt: skip
+    cut = float(np.nanmin(found.got_score))
+    above_bars = {"text": " cut-off", "yref": "paper", "y": 1.12, "xanchor": "left"}
+    figure.add_vline(x=cut, line={"dash": "dash", "width": 2}, annotation=above_bars)
+    above = (found.scores >= cut).mean()
+    finding = f"Layer {layer}: the cut-off is {cut:.3g}; {share_of(float(above))} of Θ scores at least that."
+    return finish(figure, finding, "score", "tokens of Θ", bargap=0, margin={"l": 52, "r": 12, "t": 26, "b": 40})
+
+
+def provenance(seen: Retrieval, names: Names, layer: int | None = None) -> go.Figure:
+    """C7. Which texts each layer's retrieved tokens came from, beside each text's share of Θ (chance)."""
+    count, figure = len(seen.layers), go.Figure()
+    rows = ["chance", *[str(index) for index in range(count)]]
+    texts = sorted({int(t) for found in seen.layers for t in np.unique(found.got_owner)} | set(seen.long_counts))
+    order = sorted(texts, key=lambda t: (not t, -seen.shares(layer).get(t, 0)))
+    order = [*[t for t in order if t][:12], *[t for t in order if not t]]  # the texts from the left, so that they align
+    for t in order:
+        shares = [seen.long_counts.get(t, 0.0)]
+        shares += [float((found.got_owner == t).mean()) if len(found.got_owner) else 0.0 for found in seen.layers]
+        figure.add_bar(y=rows, x=shares, orientation="h", name=name_of(t, names), customdata=np.full(len(rows), t),
+                       marker={"color": colour(t), "pattern": {"shape": pattern(t)}, "line": {"width": 0}},
+                       hovertemplate="layer %{y}: %{x:.1%} from text %{customdata}<extra></extra>")  # fmt: skip
+    finding = "Nothing was retrieved."
+    best = max((t for t in texts if t), key=lambda t: seen.shares(layer).get(t, 0), default=0)
+    if best:
+        share, chance = seen.shares(layer).get(best, 0.0), seen.long_counts.get(best, 0.0)
+        times = f", {share / chance:.1f} times its share of Θ" if chance else ""
+        finding = f"“{name_of(best, names)}” supplied {share_of(share)} of what was retrieved{times}."
+    return finish(figure, finding, "share of the retrieved tokens", "layer", 90 + 22 * len(rows),
+                  xaxis={"tickformat": ".0%", "range": [0, 1]}, yaxis={"type": "category"})  # fmt: skip
+
+
+def agreement(seen: Retrieval) -> go.Figure:
+    """C8. Do layers take the same blocks? Overlap (Jaccard) of the source blocks of every two layers."""
+    sets = [set(found.got_block.tolist()) for found in seen.layers]
+    z = np.array([[len(a & b) / max(1, len(a | b)) for b in sets] for a in sets], np.float32)
+    figure = go.Figure(
+        go.Heatmap(z=z, colorscale="Cividis", zmin=0, zmax=1, colorbar={"thickness": 10},
+                   hovertemplate="layers %{x} and %{y}: %{z:.0%}<extra></extra>")
+    )  # fmt: skip
+    off = z[~np.eye(len(z), dtype=bool)].mean() if len(z) > 1 else 1.0
+    finding = f"Two layers share {share_of(float(off))} of the blocks they took, on average."
+    return finish(figure, finding, "layer", "layer", height=300, **layer_axis("x", len(z)))
