@@ -13,15 +13,15 @@ power cut as well.
 import json
 import os
 import shutil
-import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .commits import Commit, Commits
 from .log import DEAD, TokenLog
 
 MAPPED = ("tokens", "keys", "born", "slot")
@@ -50,7 +50,10 @@ class DiskLog(TokenLog):
         self._columns = {"block": torch.zeros(0, dtype=torch.int64), "recall": torch.zeros(0, dtype=torch.float64)}
         self._map(max(length, 1))
         self.length = self.merged = length
-        self._columns["block"][:length] = self._block_file[:length]
+        # A private mapping: deaths are marked in it, not in the file, and pages come in when they are looked at.
+        self._columns["block"] = torch.from_file(
+            str(self._files["block"]), shared=False, size=len(self._block_file), dtype=torch.int64
+        )
         self.dead = dead
         self._columns["block"][dead] = DEAD
         self.num_dead = len(dead)
@@ -104,9 +107,11 @@ class DiskLog(TokenLog):
         return super().kill(rows)
 
     def checksum(self, start: int, end: int, value: int = 0) -> int:
-        for name in MAPPED:
-            value = zlib.crc32(self._columns[name][start:end].contiguous().view(torch.uint8).numpy(), value)
-        return zlib.crc32(self._block_file[start:end].view(torch.uint8).numpy(), value)
+        for name in STORED:
+            column = self._block_file if name == "block" else self._columns[name]
+            raw: Any = column[start:end].contiguous().view(torch.uint8).numpy()
+            value = zlib.crc32(raw, value)
+        return value
 
 
 class DiskTier:
@@ -124,7 +129,6 @@ class DiskTier:
         if {name: known.get(name) for name in kind} != kind:
             raise ValueError(f"{self.folder} holds Θ of another kind ({known}); this memory needs {kind}.")
         self._kind, self.generation = kind, known["generation"]
-        self._record = struct.Struct(f"<{4 * num_layers}qI")
         self._open()
         if not manifest.is_file():
             self._name_generation()
@@ -132,11 +136,10 @@ class DiskTier:
     def _open(self) -> None:
         self._home = self.folder / f"{self.generation:06d}"
         self._home.mkdir(exist_ok=True)
-        records = list(self._records())
-        layers, places = self._kind["layers"], len(records) * (self._record.size + 4)
-        self._commits = (self._home / "commits").open("ab")
-        self._commits.truncate(places)  # half a record of a process that was killed
-        _, ends, first, count = _quarters(records[-1][:-1], layers) if records else ((0,) * layers,) * 4
+        layers = self._kind["layers"]
+        self._commits = Commits(self._home / "commits", layers)
+        nothing = (0,) * layers
+        _, ends, first, count, _ = self._commits.last or (nothing, nothing, nothing, nothing, 0)
         self.logs: list[DiskLog] = []
         for layer in range(layers):
             path = self._home / f"deaths.{layer}"
@@ -147,16 +150,6 @@ class DiskTier:
             self.logs.append(DiskLog(self._home, layer, self.widths, self.dtype, ends[layer], dead))
         self._ends, self._deaths = list(ends), [log.dead for log in self.logs]
         self._first = list(first)
-
-    def _records(self) -> Iterator[tuple[int, ...]]:
-        path = self._home / "commits"
-        raw = path.read_bytes() if path.is_file() else b""
-        step = self._record.size + 4
-        for start in range(0, len(raw) - step + 1, step):
-            body = raw[start : start + step - 4]
-            if zlib.crc32(body) != int.from_bytes(raw[start + step - 4 : start + step], "little"):
-                return
-            yield self._record.unpack(body)
 
     def commit(self, logs: list[Any] | None = None) -> None:
         """Make everything that was appended and killed so far part of the tier. `logs`: the memory's present ones."""
@@ -171,9 +164,8 @@ class DiskTier:
             if log.dead is not self._deaths[layer]:
                 self._note_deaths(layer, log.dead)
         self._ends = [log.length for log in self.logs]
-        body = self._record.pack(*starts, *self._ends, *self._first, *(len(log.dead) for log in self.logs), value)
-        self._commits.write(body + zlib.crc32(body).to_bytes(4, "little"))
-        self._commits.flush()
+        deaths = tuple(len(log.dead) for log in self.logs)
+        self._commits.append(Commit(tuple(starts), tuple(self._ends), tuple(self._first), deaths, value))
 
     def go_back(self, lengths: list[int], deaths: list[int]) -> list[DiskLog]:
         """The logs as they were with so many rows and deaths; later ones will be written over. ValueError if fewer."""
@@ -199,19 +191,18 @@ class DiskTier:
 
     def verify(self) -> list[tuple[int, int]]:
         """Read everything; the rows (first, last + 1 of layer 0) of commits whose checksum is wrong."""
-        layers, stack = self._kind["layers"], []
-        for record in self._records():
-            starts, ends, _, _ = _quarters(record[:-1], layers)
-            while stack and stack[-1][1][0] > starts[0]:
+        stack: list[Commit] = []
+        for commit in self._commits:
+            while stack and stack[-1].ends[0] > commit.starts[0]:
                 stack.pop()  # written over later
-            stack.append((starts, ends, record[-1]))
+            stack.append(commit)
         wrong = []
-        for starts, ends, expected in stack:
+        for commit in stack:
             value = 0
-            for log, start, end in zip(self.logs, starts, ends, strict=True):
+            for log, start, end in zip(self.logs, commit.starts, commit.ends, strict=True):
                 value = log.checksum(start, end, value)
-            if value != expected:
-                wrong.append((starts[0], ends[0]))
+            if value != commit.checksum:
+                wrong.append((commit.starts[0], commit.ends[0]))
         return wrong
 
     def compact(self, prepare: Callable[[], object] = lambda: None) -> None:
@@ -243,7 +234,3 @@ class DiskTier:
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
-
-
-def _quarters(values: tuple[int, ...], size: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(values[start : start + size] for start in range(0, 4 * size, size))
