@@ -36,7 +36,8 @@ def met(content: dict, run: str = "prose") -> dict[str, bool | None]:
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("run", RUNS, ids=[run.name for run in RUNS])
 def test_every_run_is_a_command_that_can_be_made(run, quick, tmp_path):
-    fill = {"text": "text.txt", "words": "words.jsonl", "updates": "u.jsonl", "ladder": "a,b", "less": "--num-facts 7"}
+    fill = {"text": "text.txt", "words": "words.jsonl", "updates": "u.jsonl", "untouched": "f.jsonl", "ladder": "a,b",
+            "less": "--num-facts 7"}  # fmt: skip
     args = parser().parse_args(arguments(run, quick, "mini", tmp_path, fill))
     assert args.task == run.task and args.json.endswith(f"{run.name}.json")
     assert run.name not in ("prose", "generated") or args.num_facts == 7

@@ -18,7 +18,7 @@ FOUR = "mplus,memoryllm,random-retriever,question-only"
 
 @dataclass(frozen=True)
 class Run:
-    """A command: `full` and `quick` are its arguments. {text}, {words}, {updates}, {ladder} are filled in."""
+    """A command: `full` and `quick` are its arguments. {text}, {words}, {untouched}, {updates}, {ladder} are filled in."""
 
     name: str
     task: str
@@ -41,6 +41,10 @@ RUNS = (
     Run(
         "words", "facts", "--data {words} --distractors {text} --methods mplus,question-only", "--lengths 0,2000",
         "--lengths 0 --num 20",
+    ),
+    Run(
+        "untouched", "facts", "--data {untouched} --distractors {text} --methods mplus,question-only",
+        "--lengths 0,2000", "--lengths 0 --num 20",
     ),
     Run(
         "updates", "facts", "--data {updates} --distractors {text} --methods mplus,question-only", "--lengths 0,2000",
@@ -87,7 +91,9 @@ def arguments(run: Run, quick: bool, model: str, out: Path, fill: dict[str, str]
         line += f" {fill['less']}"
     parts = [part.format(**fill) for part in line.split()]
     named = [] if "--model" in parts else ["--model", model]
-    picture = [] if run.name in ("words", "updates", "ten-million") else ["--plot", str(out / f"{run.name}.png")]
+    picture = (
+        [] if run.name in ("words", "untouched", "updates", "ten-million") else ["--plot", str(out / f"{run.name}.png")]
+    )
     return [*parts, *named, "--json", str(out / f"{run.name}.json"), *picture]
 
 

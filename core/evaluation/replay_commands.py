@@ -97,7 +97,7 @@ def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], a
         "words": args.words or str(kept / "own_words.jsonl"),
         "ladder": args.ladder or args.model,
     }
-    fill["updates"] = str(kept / "own_words_several.jsonl")
+    fill |= {"updates": str(kept / "own_words_several.jsonl"), "untouched": str(kept / "own_words_fresh.jsonl")}
     less = {"num-facts": args.num_facts, "seeds": args.seeds}
     model, _ = load_any(args.model, args.device, args.dtype)
     if not curves.can_replay(model):
