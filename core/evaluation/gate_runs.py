@@ -18,7 +18,7 @@ FOUR = "mplus,memoryllm,random-retriever,question-only"
 
 @dataclass(frozen=True)
 class Run:
-    """A command: `full` and `quick` are its arguments. {text}, {words}, {untouched}, {updates}, {ladder} are filled in."""
+    """A command: `full` and `quick` are its arguments, in which {text}, {words}, {ladder} and others are filled in."""
 
     name: str
     task: str
