@@ -65,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--seeds", help="fewer seeds than 0,1,2 in the two long runs")
     task.add_argument("--words", metavar="FILE", help="facts in a person's own words; the project's by default")
     task.add_argument(
-        "--ladder", metavar="MODELS", help="models whose loss by position is compared, the model by default"
+        "--ladder",
+        metavar="MODELS",
+        help="models of the three stages, for `loss` and `ladder`; the model alone by default",
     )
 
     task = tasks.add_parser("paper", parents=[common], help="every table of the paper, with the data at hand")
@@ -100,6 +102,15 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--distractors", required=True, help="as in retention")
     task.add_argument("--ratios", default="2,4,8", help="tokens of text for one memory token and layer")
     task.add_argument("--distances", default="0,2000", help="tokens in between")
+    task.add_argument("--seeds", default="0")
+    task.add_argument("--num-facts", type=int, help="as in retention")
+    task.add_argument("--batch", type=int, default=32, help="items side by side")
+
+    task = tasks.add_parser("ladder", parents=[common], help="retention of several models in one plot")
+    task.set_defaults(run=replay_commands.ladder, load=None)
+    task.add_argument("--facts", required=True, help="as in retention")
+    task.add_argument("--distractors", required=True, help="as in retention")
+    task.add_argument("--distances", default="0,2000,8000,40000,160000", help="tokens in between")
     task.add_argument("--seeds", default="0")
     task.add_argument("--num-facts", type=int, help="as in retention")
     task.add_argument("--batch", type=int, default=32, help="items side by side")

@@ -41,7 +41,7 @@ def test_every_run_is_a_command_that_can_be_made(run, quick, tmp_path):
     args = parser().parse_args(arguments(run, quick, "mini", tmp_path, fill))
     assert args.task == run.task and args.json.endswith(f"{run.name}.json")
     assert run.name not in ("prose", "generated") or args.num_facts == 7
-    assert args.model == ("a,b" if run.task == "loss" else "mini")
+    assert args.model == ("a,b" if run.task in ("loss", "ladder") else "mini")
 
 
 def test_retention_is_judged_at_the_end_against_the_floor_and_against_the_pool():

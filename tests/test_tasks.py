@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 
+from core.checkpoint import save_model
 from core.evaluate import main
 from core.evaluation import babilong, dialogue, longbench, longbook, ruler
 from core.evaluation.examples import METRICS, Example, Question, run_examples, summary
@@ -13,7 +14,7 @@ from core.evaluation.records import Journal
 from core.evaluation.texts import load_facts, load_stream
 from core.reader import Answer
 from core.sources import Receipt
-from tests.toys import toy_checkpoints, toy_tokenizer
+from tests.toys import toy_checkpoints, toy_mplus, toy_tokenizer
 
 torch.set_num_threads(1)
 BOOK = "It was a fine day. Nobody had anything to do! Why should one walk? The sea was calm and the sky was grey. " * 30
@@ -194,6 +195,8 @@ REPLAYED = {
                   "--lead", "2", "--seeds", "0,1", "--batch", "2"],
     "compression": ["--facts", "{root}/many.jsonl", "--distractors", "{root}/book.txt", "--ratios", "2",
                     "--distances", "0,40", "--seeds", "0,1,2"],
+    "ladder": ["--facts", "{root}/many.jsonl", "--distractors", "{root}/book.txt", "--distances", "0,40",
+               "--seeds", "0,1,2", "--model", "{root}/mplus,{root}/memoryllm"],
     "loss": ["--data", "{root}/book.txt", "--positions", "0,64", "--documents", "4", "--passage", "16",
              "--batch", "1"],
     "cost": ["--data", "{root}/book.txt", "--lengths", "40,60,80,100"],
@@ -216,10 +219,15 @@ def test_any_task_interrupted_five_times_is_an_uninterrupted_one(task, root, tmp
     name, methods = task.split()[0], "mplus,memoryllm" if task == "loss" else "mplus,question-only,bm25"
     methods = "mplus,memoryllm,question-only" if task in ("compression", "retention") else methods
     given = [part.format(root=root) for part in (TASKS | REPLAYED)[task]]
+    if task == "ladder":
+        save_model(toy_mplus(num_retrieved=0), root / "memoryllm")
+        toy_tokenizer().save_pretrained(root / "memoryllm")
+    else:
+        given += ["--methods", methods]
 
     def start(folder: str) -> int:
         out = tmp_path / folder
-        return main([name, "--model", str(root / "mplus"), *given, "--out", str(out), "--methods", methods])
+        return main([name, "--model", str(root / "mplus"), *given, "--out", str(out)])
 
     assert start("whole") == 0
     add = Journal.add
@@ -245,8 +253,8 @@ def test_any_task_interrupted_five_times_is_an_uninterrupted_one(task, root, tmp
     assert start("pieces") == 0
     whole, pieces = (json.loads((tmp_path / folder / f"{name}.json").read_text()) for folder in ("whole", "pieces"))
     assert lasting(pieces["rows"]) == lasting(whole["rows"])
-    journals = [next((tmp_path / folder).glob("*.jsonl")) for folder in ("whole", "pieces")]
-    lines = [[json.loads(line) for line in journal.read_text().splitlines()] for journal in journals]
+    journals = [sorted((tmp_path / folder).glob("*.jsonl")) for folder in ("whole", "pieces")]
+    lines = [[json.loads(line) for path in paths for line in path.read_text().splitlines()] for paths in journals]
     first, second = (sorted(map(json.dumps, lasting(rows))) for rows in lines)
     assert first == second and len(first) > 1
 

@@ -76,6 +76,11 @@ RUNS = (
         "--documents 64 --positions 0,1024,2048,4096,8192,16384", "--documents 4 --positions 0,1024",
     ),
     Run(
+        "ladder", "ladder", "--model {ladder} --facts facts:84 --distractors {text}",
+        "--num-facts 100 --seeds 0 --distances 0,1000,2000,4000,8000,20000,40000,160000",
+        "--num-facts 8 --seeds 0 --distances 0,1000",
+    ),
+    Run(
         "ten-million", "retention",
         "--facts facts:83 --distractors {text} --methods mplus --max-long-term 5200000",
         "--num-facts 12 --seeds 0 --distances 10000000", "--num-facts 2 --seeds 0 --distances 400000",

@@ -129,6 +129,11 @@ def loss(content: Row) -> Iterator:
             yield f"loss at {last:,} tokens, {row['curve']}", "", f"{row['loss']:.3f} nats a token", None
 
 
+def ladder(content: Row) -> Iterator:
+    for row in content["rows"]:
+        yield f"{row['model']} after {row['distance']:,} tokens", "", shown(row), None
+
+
 GATES = (
     Gate("1, 2", "prose", retention("prose")),
     Gate("1, 2", "generated", retention("generated facts")),
@@ -139,6 +144,7 @@ GATES = (
     Gate("6", "words", words),
     Gate("6", "untouched", words),
     Gate("6", "updates", words),
+    Gate("7", "ladder", ladder),
     Gate("7", "loss", loss),
     Gate("7", "compression", compression),
     Gate("8", "several", several),

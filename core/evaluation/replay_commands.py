@@ -68,6 +68,32 @@ def compression(args: argparse.Namespace, say: Say) -> str:
     return finish(args, {**told, "skipped": len(problems), "rows": lines}, markdown(named, "method", "distance"))
 
 
+def ladder(args: argparse.Namespace, say: Say) -> str:
+    """Retention of several models, each as it is, in one plot (paper Figures 3 and 5): with Θ where it has one."""
+    lines, out, told = [], journal_path(args), {"model": args.model, "facts": args.facts}
+    facts, problems = load_facts(args.facts, args.num_facts)
+    for name in args.model.split(","):
+        model, tokenizer = load_any(name, args.device, args.dtype)
+        if not curves.can_replay(model):
+            raise ValueError(f"{name} is no M+ or MemoryLLM under the paper's rules; leave it out of --model.")
+        plan = Plan(
+            distances=tuple(sorted(numbers(args.distances))), seeds=tuple(numbers(args.seeds)), batch=args.batch,
+            methods=("mplus" if model.config.num_retrieved else "memoryllm",),
+        )  # fmt: skip
+        stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
+        journal = out.with_name(f"{out.stem}-{Path(name).name}{out.suffix}")
+        settings = told | {"model": name, "num_facts": len(facts), "distractors": args.distractors}
+        settings["weights"] = weights(name)
+        content = curves.run_retention(
+            model, tokenizer, facts, stream, plan, [1], journal, settings, say, over=args.over
+        )
+        lines += [{"model": Path(name).name, **line} for line in content["rows"]]
+    if args.plot:
+        plot_curves(args.plot, lines, "distance", "accuracy", "model", "Retention by stage of the ladder")
+    told |= {"num_facts": len(facts), "distractors": args.distractors}
+    return finish(args, {**told, "skipped": len(problems), "rows": lines}, markdown(lines, "model", "distance"))
+
+
 def run_loss(args: argparse.Namespace, say: Say) -> str:
     models = args.model.split(",")
     methods, positions = names(args.methods, loss.METHODS, "method"), numbers(args.positions)
