@@ -11,6 +11,7 @@ from core.snapkv import SnapKVReader
 from core.world import World
 
 from .models import Loaded
+from .stopwatch import answer_steps, peak_activations
 from .turns import Stopped, Turns
 
 ASKED = ("mplus", "memoryllm", "window", "snapkv")
@@ -37,7 +38,9 @@ def side_by_side(
     sees_question: bool = False,
     max_new_tokens: int = 32,
 ) -> Iterator[dict]:
-    """One row a method, as each ends: {method, answer, right, kept, bytes, seconds} or {method, problem}.
+    """One row a method, as each ends: {method, answer, right, kept, bytes, activations, seconds, decoded} or {method,
+    problem}. bytes are measured, activations an estimate; seconds by step, see `lab.stopwatch`, decoded: the tokens
+    after the first.
 
     Every method is told all texts anew, so that writing is timed too. budget: bytes of keys and values; None: what M+
     takes. Raises `Stopped`.
@@ -55,7 +58,7 @@ def side_by_side(
                     turn.pass_on()
                     away += time.perf_counter() - paused
                 wrote = time.perf_counter() - begin - away
-                answer = reader.answer(question, max_new_tokens, stop=stop)
+                answer, steps = answer_steps(reader, question, max_new_tokens, stop)
             except ValueError as problem:
                 yield {"method": method, "problem": str(problem)}
                 continue
@@ -70,11 +73,9 @@ def side_by_side(
             "right": expected.lower() in answer.text.lower() if expected.strip() else None,
             "kept": kept_tokens(reader),
             "bytes": held,
-            "seconds": {
-                "write": wrote,
-                "first token": answer.first_token_seconds,
-                "further tokens": answer.seconds - answer.first_token_seconds,
-            },
+            "activations": peak_activations(reader, kept_tokens(reader)),
+            "seconds": {"write": wrote, **steps},
+            "decoded": len(answer.tokens) - 1,
         }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from .plots import colour
 from .views import Retrieval, title
 
 MOST_CHIPS = 240
+MOST_IN_BIN = 60
 AROUND = 1200
 
 
@@ -165,6 +167,42 @@ def slot_source(receipt: Receipt | None, chunk: int | None, position: int | None
     words += ", the head that a short chunk borrowed" if position is None else f", token {position + 1}"
     hue = colour(receipt.id)
     return f'<div class="prov"><p>{escape(words)}.</p><div class="src" style="--c:{hue}">{parts}</div></div>'
+
+
+class LongToken(NamedTuple):
+    """A token of Θ. place: its row, oldest first; receipt, position: its text and where in it (None: not known)."""
+
+    place: int
+    receipt: Receipt | None
+    position: int | None
+    score: float
+    taken: bool
+
+
+def bin_tokens(where: str, tokens: Sequence[LongToken]) -> str:
+    """C5. The tokens of Θ in one column of the score map, each with the words around it."""
+    if not tokens:
+        return progress(f"{where} holds no token of Θ.")
+    rows = []
+    for token in tokens[:MOST_IN_BIN]:
+        word, around = "-", "the checkpoint's own memory"
+        if token.receipt is not None:
+            around = title(token.receipt)
+            if token.position is not None:
+                text, (begin, end) = token.receipt.text, token.receipt.spans[token.position]
+                word = " ".join(text[begin:end].split()) or "␣"
+                low, high = max(0, begin - 30), min(len(text), end + 30)
+                around = f"{'…' if low else ''}{text[low:begin]}[{text[begin:end]}]{text[end:high]}"
+                around += "…" if high < len(text) else ""
+        owner = token.receipt.id if token.receipt else 0
+        rows.append([f"{token.place:,}", word, around, owner or "", f"{token.score:.3g}", "yes" if token.taken else ""])
+    count, taken = len(tokens), sum(token.taken for token in tokens)
+    words = f"{where}: {count:,} token{'s' if count > 1 else ''} of Θ, {taken:,} retrieved."
+    if count > MOST_IN_BIN:
+        words += f" The {MOST_IN_BIN} best are shown."
+    return progress(words) + table(
+        ["row of Θ", "token", "where it stood", "text", "score", "retrieved"], rows, {0, 3, 4}
+    )
 
 
 def answer_tokens(tokens: Sequence[str], with_all: Sequence[float], changed: Sequence[float], what: str) -> str:

@@ -45,7 +45,8 @@ class Moment:
 
 @dataclass(frozen=True)
 class LayerFound:
-    """One layer's retrieval. scores, owner, block (m,): of all live rows of Θ, oldest first; chosen: places in them.
+    """One layer's retrieval. scores, owner, block, slot (m,): of all live rows of Θ, oldest first; chosen: places in
+    them. block and slot name a token's source, see `core.memory.Memory.source`.
 
     got_*: of the R retrieved tokens, oldest first: text, chunk, position in the text (-1: none), age, score.
     scores is empty where all of Θ was used and nothing had to be scored.
@@ -53,6 +54,8 @@ class LayerFound:
 
     scores: Array
     owner: Array
+    block: Array
+    slot: Array
     chosen: Array
     got_owner: Array
     got_chunk: Array
@@ -147,10 +150,13 @@ def _layer(reader: MPlusReader, memory: Memory, table: Array, layer: int, found:
     candidates, rows = found.candidates.numpy(), found.rows.numpy()
     scores = found.scores.float().numpy()
     places = np.searchsorted(candidates, rows) if len(candidates) else np.zeros(0, np.int64)
+    block, slot = (column.numpy()[candidates].astype(np.int32) for column in (log.block, log.slot))
     none = -1
     return LayerFound(
         scores,
-        table[log.block.numpy()[candidates]].astype(np.int32) if len(candidates) else np.zeros(0, np.int32),
+        table[block].astype(np.int32),
+        block,
+        slot,
         places,
         np.array([s[0] or 0 for s in view.sources], np.int32),
         np.array([none if s[1] is None else s[1] for s in view.sources], np.int32),

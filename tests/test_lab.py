@@ -1,10 +1,12 @@
 """The lab without its page: sessions, registry, turns, uploads, figures, ablation, comparison, planner."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from lab.registry import Registry
 from lab.samples import SAMPLES, unrelated
 from lab.short_run import Timed, forget_retriever
 from lab.short_run import plan as short_plan
+from lab.stopwatch import answer_steps, copy_seconds
 from lab.trainer import Trainer
 from lab.turns import Stopped, Turns, follow
 
@@ -301,14 +304,15 @@ def test_a_bad_file_is_refused_with_its_name(tmp_path, name, content, said):
 def test_every_figure_says_its_finding_and_survives_json(told):
     branch, names = told.branch, {receipt.id: views.title(receipt) for receipt in told.texts}
     moment, seen, config = branch.moments[-1], branch.last, told.loaded.model.config
-    rows = [{"method": "mplus", "bytes": {"weights": 9, "short": 2}, "seconds": {"write": 1.0}}]
+    rows = [{"method": "mplus", "bytes": {"weights": 9, "short": 2}, "activations": 4, "decoded": 3,
+             "seconds": {"write": 1.0, "decode": 0.3}}]  # fmt: skip
     counts = [{"method": "mplus", "distance": d, "right": 1, "asked": 2} for d in (0, 512)]
     made = [
         plots.pool_map(moment, names, 1, 0, 3),
         plots.forgetting(branch.moments, config.block_size, names),
         plots.ages(moment),
         plots.flow(moment, names, True),
-        plots.score_map(seen, 1),
+        plots.score_map(seen, 1, 3),
         plots.score_histogram(seen.layers[0], 0, names),
         plots.provenance(seen, names),
         plots.agreement(seen),
@@ -320,6 +324,45 @@ def test_every_figure_says_its_finding_and_survives_json(told):
     ]  # fmt: skip
     for figure in made:
         assert json.loads(figure.to_json())["layout"]["meta"]["finding"].endswith(".")
+
+
+def test_chance_keeps_what_random_drops_keep_and_no_more(told):
+    """Over many texts most layers end in the band; a text that is simply gone does not."""
+    branch, config = told.branch, told.loaded.model.config
+    said = [plots.forgetting(branch.moments, config.block_size, {}, receipt.id).layout.meta["finding"]
+            for receipt in told.texts]  # fmt: skip
+    inside, layers = (sum(int(re.search(rf"{pattern} lie", words)[1]) for words in said)
+                      for pattern in (r"(\d+) of \d+ layers", r"\d+ of (\d+) layers"))  # fmt: skip
+    assert layers == len(said) * config.num_hidden_layers and inside >= 0.9 * layers
+    last = branch.moments[-1]
+    gone = replace(last, owner=np.where(last.owner == 1, 0, last.owner))
+    finding = plots.forgetting([*branch.moments[:-1], gone], config.block_size, {}, 1).layout.meta["finding"]
+    assert f"0 of {config.num_hidden_layers} layers" in finding
+
+
+def test_the_band_is_the_binomial_one(told):
+    moments, block = told.branch.moments, told.loaded.model.config.block_size
+    figure = plots.forgetting(moments, block, {}, 1)
+    edges = {name: next(trace for trace in figure.data if name in trace.name) for name in ("upper", "95 %", "theory")}
+    written = [moment.writes for moment in moments if moment.receipt == 1]
+    steps = np.arange(len(edges["theory"].x))[:, None] + written[-1] - np.array(written)
+    p = (1 - block / moments[-1].owner.shape[1]) ** steps
+    middle, spread = p.mean(1), 1.96 * np.sqrt((p * (1 - p)).sum(1) / block) / len(written)
+    assert np.allclose(edges["theory"].y, middle)
+    assert np.allclose(edges["95 %"].y, np.maximum(0, middle - spread))
+    assert np.allclose(edges["upper"].y, np.minimum(1, middle + spread))
+
+
+def test_every_token_of_the_score_map_is_in_one_bin_and_names_its_source(told):
+    seen = told.branch.last
+    bins, memory = plots.num_bins(seen), told.reader.memory
+    for found in seen.layers:
+        places = plots.bin_of(found, bins)
+        assert (np.diff(places) >= 0).all() and len(places) == len(found.owner) and places.max() < bins
+        assert (found.owner[found.chosen] == found.got_owner).all()
+        for place in found.chosen[:5]:
+            source = memory.source(int(found.block[place]), int(found.slot[place]))
+            assert (source.receipt or 0) == found.owner[place]
 
 
 def test_the_pool_map_shows_every_slot_with_its_text(told):
@@ -391,9 +434,32 @@ def test_side_by_side_gives_a_row_a_method(told):
         side_by_side(told.loaded, texts, "Where is the key?", "", methods, None, told.turns, lambda: False, True, 4)
     )
     assert [row["method"].split()[0] for row in rows] == list(methods)
-    assert all(row["kept"] > 0 and row["seconds"]["write"] > 0 for row in rows)
+    assert all(row["kept"] > 0 and row["seconds"]["write"] > 0 and row["activations"] > 0 for row in rows)
+    by_method = {row["method"].split()[0]: row["seconds"] for row in rows}
+    assert by_method["mplus"]["retrieve"] > 0 and by_method["mplus"]["prefill"] > 0
+    assert all(by_method[method]["retrieve"] == 0 for method in methods[1:])
     with pytest.raises(Stopped):
         list(side_by_side(told.loaded, texts, "Where?", "", methods, None, told.turns, lambda: True))
+
+
+def test_the_steps_of_an_answer_sum_to_its_seconds(told):
+    before = told.reader.memory.search
+    answer, steps = answer_steps(told.reader, "Where is the key?", 4, lambda: False)
+    assert sum(steps.values()) == pytest.approx(answer.seconds) and steps["copy"] == 0.0
+    assert told.reader.memory.search == before
+    tensors = [torch.ones(3)]
+    assert copy_seconds(tensors, torch.device("cpu")) == 0.0 < copy_seconds(tensors, torch.device("meta"))
+
+
+def test_what_an_answer_owes_is_kept_until_the_memory_changes(told):
+    owed = told.owed()
+    assert owed.what == "without Θ" and owed is told.owed() and len(owed.tokens) == len(told.branch.answer.tokens)
+    told.write("A barge with red sails waits below the third lock of the canal.")
+    assert told.owed() is not owed
+    told.delete(1)
+    assert told.owed() is None
+    with pytest.raises(ValueError, match="no answer yet"):
+        told.take_away(LONG_TERM)
 
 
 def test_retention_grows_row_by_row(models):

@@ -73,10 +73,49 @@ def test_ages_on_a_log_scale(told):
     told.clean()
 
 
-def test_taking_the_long_term_memory_away_moves_the_probabilities(told):
+def test_a_click_on_the_score_map_opens_the_bin_and_so_does_its_number(told):
+    told.look_at("Retrieval")
+    area = told.page.locator("#scores .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    told.page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] * 0.4)
+    told.page.locator("#bin td").first.wait_for()
+    number = told.page.get_by_label("Bin of Θ to open")
+    clicked = int(number.input_value())
+    assert clicked > 0 and re.match(
+        rf"Bin {clicked} of layer \d: \d+ token", told.page.locator("#bin .note").inner_text()
+    )
+    number.fill("0")
+    number.press("Enter")
+    told.page.locator("#bin").get_by_text("Bin 0 of layer").wait_for()
+    told.press("Close the bin")
+    told.page.locator("#bin td").first.wait_for(state="hidden")
+    assert number.input_value() == ""
+    told.clean()
+
+
+def test_the_answer_shows_what_it_owes_to_the_memory(told):
+    told.tab("Lab")
     told.tab("Retrieval")
+    told.page.locator("#tokens").get_by_text(
+        "likely without Θ"
+    ).wait_for()  # by itself, and after a button another thing
+    told.press("Retriever guesses")
+    told.page.locator("#tokens").get_by_text("likely with a retriever that guesses").wait_for()
     told.press("Θ off")
-    told.page.locator("#tokens .tok").first.wait_for()
+    told.page.locator("#tokens").get_by_text("likely without Θ").wait_for()
+    told.clean()
+
+
+def test_a_press_on_the_legend_hides_its_bars(told):
+    told.look_at("Compare")
+    switch = told.page.locator("#bytes .lg button", has_text="weights")
+    shown = "document.querySelector('#bytes .pl').data.filter((trace) => trace.visible !== false).length"
+    before = told.page.evaluate(shown)
+    switch.press("Enter")
+    told.page.wait_for_function(f"{shown} === {before - 1}")
+    switch.click()
+    told.page.wait_for_function(f"{shown} === {before}")
     told.clean()
 
 

@@ -61,7 +61,11 @@ function legend(figure) {    // in HTML, because plotly's own runs over the axis
   const traces = (figure?.data ?? []).filter((t) => t.name && t.showlegend !== false && t.type !== 'heatmap');
   if (figure?.layout?.showlegend === false || traces.length < 2) return;
   for (const trace of traces) {
-    const item = document.createElement('span'), swatch = document.createElement('i');
+    const item = document.createElement('button'), swatch = document.createElement('i');
+    item.type = 'button'; item.title = 'Show or hide'; item.setAttribute('aria-pressed', 'true');
+    item.onclick = async () => { const shown = item.getAttribute('aria-pressed') !== 'true';
+      item.setAttribute('aria-pressed', shown);
+      await (await load()).restyle($('.pl'), {visible: shown}, [figure.data.indexOf(trace)]); };
     const hue = trace.marker?.color && typeof trace.marker.color === 'string' ? trace.marker.color : trace.line?.color;
     swatch.style.setProperty('--c', hue ?? '#888');
     if (trace.line?.dash) swatch.className = 'dash';

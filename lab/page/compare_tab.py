@@ -97,7 +97,7 @@ class CompareTab:
         yield gr.skip(), panels.progress(f"Done: {total} questions with {session.loaded.name}, seed {int(seed or 0)}.")
 
     def on_choose(self, name: str | None, request: gr.Request) -> tuple[str | None, str]:
-        self.page.session(request).preset = name or ""
+        self.page.session(request).choices.preset = name or ""
         return self.shown(name)
 
     def shown(self, name: str | None) -> tuple[str | None, str]:
@@ -116,7 +116,7 @@ class CompareTab:
 
     def draw(self, session: Session, chosen: Selection) -> dict:
         rows, names = session.compared, list(self.found())
-        picked = session.preset if session.preset in names else names[0] if names else None
+        picked = session.choices.preset if session.choices.preset in names else names[0] if names else None
         chart_value, numbers = self.shown(picked)
         return {
             self.preset: gr.update(choices=names, value=picked),

@@ -252,7 +252,7 @@ def methods_table(rows: list[dict]) -> str:
         right = {None: "", True: "right", False: "wrong"}[row["right"]]
         seconds = row["seconds"]
         lines.append([plots.method_name(row["method"]), row["answer"] or "(empty)", right, f"{seconds['write']:.2f} s",
-                      f"{seconds['first token'] + seconds['further tokens']:.2f} s", panels.size(held), f"{row['kept']:,}"])  # fmt: skip
+                      f"{sum(seconds.values()) - seconds['write']:.2f} s", panels.size(held), f"{row['kept']:,}"])  # fmt: skip
     header = ["method", "answer", "", "to write", "to answer", "bytes held", "tokens kept"]
     return panels.table(header, lines, {3, 4, 5, 6})
 

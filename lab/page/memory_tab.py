@@ -97,7 +97,7 @@ class MemoryTab:
         return gr.Timer(active=step < last), step, "▶ Playing" if step < last else "▶ Play"
 
     def on_log(self, log: bool, request: gr.Request) -> None:
-        self.page.session(request).log_ages = bool(log)
+        self.page.session(request).choices.log_ages = bool(log)
 
     # ── changes ──
     def on_delete(self, doomed: int | None, request: gr.Request) -> str:
@@ -155,7 +155,7 @@ class MemoryTab:
             self.forgetting: figure(plots.forgetting(branch.moments, config.block_size, names, chosen.text))
             if wrote
             else None,
-            self.ages: figure(plots.ages(moment, chosen.text, session.log_ages)) if some else None,
+            self.ages: figure(plots.ages(moment, chosen.text, session.choices.log_ages)) if some else None,
             self.flow: figure(plots.flow(moment, names, keeps, before)) if moment.written else None,
             self.list: texts_table(session),
             self.doomed: gr.update(choices=choices, value=chosen.text or (choices[-1][1] if choices else None)),

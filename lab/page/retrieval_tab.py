@@ -3,13 +3,16 @@
 from functools import partial
 
 import gradio as gr
+import numpy as np
 
 from .. import panels, plots
-from ..ablate import LAYER, LONG_TERM, RETRIEVER, TEXT, ablate
+from ..ablate import LAYER, LONG_TERM, RETRIEVER, TEXT
 from ..session import Session
+from ..views import Retrieval
 from .chart import chart
-from .shell import ALL, MODEL, Page, Selection, figure, guarded
+from .shell import ALL, DRAW, MODEL, QUIET, Page, Selection, figure, guarded
 
+UNASKED = "Ask a question in the Lab: the words of its answer that needed Θ are marked here."
 EMPTY = "Ask a question in the Lab to see this. Θ must hold tokens: add unrelated texts until some leave θ."
 
 
@@ -20,6 +23,10 @@ class RetrievalTab:
     def build(self) -> None:
         page = self.page
         self.scores = chart("scores", "Where does each layer look in Θ?", EMPTY, 260)
+        with gr.Row(elem_classes="level"):
+            self.bin = gr.Number(None, label="Bin of Θ to open", precision=0, minimum=0, min_width=150)
+            self.shut = gr.Button("Close the bin", min_width=120)
+        self.opened = gr.HTML(padding=False, elem_id="bin")
         with gr.Row():
             with gr.Column(min_width=320):
                 self.provenance = chart("provenance-chart", "Which text came back, beyond chance?", EMPTY, 280)
@@ -30,7 +37,8 @@ class RetrievalTab:
                 self.agreement = chart("agreement", "Do the layers agree?", EMPTY, 300)
             with gr.Column(min_width=320):
                 gr.Markdown(
-                    "### Take one thing away\nThe answer stays, its probabilities are computed again. Nothing is changed in your memory."
+                    "### Which words needed the memory?\nThe answer stays; its probabilities are computed again without Θ, or "
+                    "with another thing taken away. Layer and text are those of Selection. Nothing is changed in your memory."
                 )
                 with gr.Row():
                     self.buttons = {
@@ -39,15 +47,22 @@ class RetrievalTab:
                         LAYER: gr.Button("Shuffle the layer's Θ", min_width=150),
                         TEXT: gr.Button("Delete the text", min_width=130),
                     }
-                self.tokens = gr.HTML(panels.progress("Layer and text are those of Selection, above the tabs."), padding=False,
-                                      elem_id="tokens")  # fmt: skip
+                self.tokens = gr.HTML(panels.progress(UNASKED), padding=False, elem_id="tokens")
         self.details = gr.HTML(padding=False)
-        page.add("retrieval", [self.scores, self.provenance, self.histogram, self.agreement, self.details], self.draw)
+        page.add("retrieval", [self.scores, self.bin, self.opened, self.provenance, self.histogram, self.agreement, self.details],
+                 self.draw)  # fmt: skip
 
     def wire(self) -> None:
         page = self.page
-        for one in (self.scores, self.provenance):
-            page.linked(one, page.pick_cell)
+        page.linked(self.provenance, page.pick_cell)
+        page.linked(self.scores, self.pick_bin)
+        for event in (
+            self.bin.submit(guarded(self.on_bin), self.bin, None, **QUIET),
+            self.bin.blur(guarded(self.on_bin), self.bin, None, **QUIET),
+            self.shut.click(guarded(self.on_shut), None, None, **QUIET),
+        ):
+            event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        page.tab.change(guarded(self.on_look), page.tab, self.tokens, show_progress="minimal", **MODEL)
         page.linked(self.histogram, page.pick)
         for kind, button in self.buttons.items():
             button.click(guarded(partial_method(self.on_ablate, kind)), [page.text, page.layer], self.tokens,
@@ -55,20 +70,37 @@ class RetrievalTab:
 
     def on_ablate(self, kind: str, text: int, layer: str, request: gr.Request) -> str:
         session = self.page.session(request)
-        with session.lock:
-            last, answer = session.branch.last, session.branch.answer
-            if last is None or answer is None or not answer.tokens:
-                raise ValueError("There is no answer yet; ask a question in the Lab first.")
-            if kind == TEXT and not text:
-                shares = {id: share for id, share in last.shares().items() if id}
-                text = max(shares, key=lambda id: shares[id], default=0) or (
-                    session.texts[-1].id if session.texts else 0
-                )
-            which = int(text) if kind == TEXT else 0 if layer == ALL else int(layer)
-            with session.turns.take():
-                result = ablate(session.reader, last.question, answer.tokens, kind, which)
-            session.did("ablate")
+        last = session.branch.last
+        if kind == TEXT and not text and last is not None:
+            shares = {id: share for id, share in last.shares().items() if id}
+            text = max(shares, key=lambda id: shares[id], default=0) or (session.texts[-1].id if session.texts else 0)
+        which = int(text) if kind == TEXT else 0 if layer == ALL else int(layer)
+        result = session.take_away(kind, which)
+        session.did("ablate")
         return panels.answer_tokens(result.tokens, result.before, result.after, result.what)
+
+    def on_look(self, tab: str, request: gr.Request):
+        """What the answer owes to Θ, as soon as somebody looks: two passes that the answer itself need not wait for."""
+        if tab != "retrieval":
+            return gr.skip()
+        owed = self.page.session(request).owed()
+        if owed is None:
+            return panels.progress(UNASKED)
+        return panels.answer_tokens(owed.tokens, owed.before, owed.after, owed.what)
+
+    # ── one column of the score map ──
+    def pick_bin(self, event: gr.SelectData, request: gr.Request) -> dict:
+        """A click on the score map selects text and layer and opens the column."""
+        x = (event._data or {}).get("x")
+        if isinstance(x, int | float):
+            self.on_bin(x, request)
+        return self.page.pick_cell(event, request)
+
+    def on_bin(self, bin: float | None, request: gr.Request) -> None:
+        self.page.session(request).choices.bin = None if bin is None else int(bin)
+
+    def on_shut(self, request: gr.Request) -> None:
+        self.on_bin(None, request)
 
     def draw(self, session: Session, chosen: Selection) -> dict:
         last, names = session.branch.last, self.page.names(session)
@@ -76,6 +108,8 @@ class RetrievalTab:
         if seen is None:
             return {
                 self.scores: None,
+                self.bin: None,
+                self.opened: "",
                 self.provenance: None,
                 self.histogram: None,
                 self.agreement: None,
@@ -89,14 +123,34 @@ class RetrievalTab:
             top = max((t for t in shares if t), key=lambda t: shares[t], default=0)
             rows.append([index, len(found.got_owner), f"{100 * found.chance:.1f} %", plots.name_of(top, names),
                          f"{100 * shares.get(top, 0):.0f} %", f"{100 * seen.long_counts.get(top, 0):.0f} %"])  # fmt: skip
+        bin = session.choices.bin
+        if bin is not None:
+            bin = max(0, min(bin, plots.num_bins(seen) - 1))
         header = ["layer", "retrieved", "of Θ", "mostly from", "share", "chance"]
         return {
-            self.scores: figure(plots.score_map(seen, chosen.layer)),
+            self.scores: figure(plots.score_map(seen, chosen.layer, bin)),
+            self.bin: bin,
+            self.opened: bin_panel(session, seen, layer, bin),
             self.provenance: figure(plots.provenance(seen, names, chosen.layer)),
             self.histogram: figure(plots.score_histogram(seen.layers[layer], layer, names)),
             self.agreement: figure(plots.agreement(seen)),
             self.details: panels.table(header, rows, {0, 1, 2, 4, 5}),
         }
+
+
+def bin_panel(session: Session, seen: Retrieval, layer: int, bin: int | None) -> str:
+    """The tokens of Θ in one column of the score map, in one layer, best score first."""
+    if bin is None:
+        return panels.progress("Click a cell of the map, or give the number of a bin, to read the tokens of Θ in it.")
+    found, state = seen.layers[layer], session.reader.memory.state
+    inside = np.flatnonzero(plots.bin_of(found, plots.num_bins(seen)) == bin)
+    inside = inside[np.argsort(-found.scores[inside], kind="stable")]
+    taken, tokens = set(found.chosen.tolist()), []
+    for place in inside.tolist():
+        source = session.reader.memory.source(int(found.block[place]), int(found.slot[place]))
+        receipt = state.receipts.get(source.receipt) if source.receipt else None
+        tokens.append(panels.LongToken(place, receipt, source.position, float(found.scores[place]), place in taken))
+    return panels.bin_tokens(f"Bin {bin} of layer {layer}", tokens)
 
 
 def partial_method(method, kind: str):

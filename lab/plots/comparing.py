@@ -34,40 +34,61 @@ def retention(rows: Sequence[Mapping]) -> go.Figure:
                   yaxis={"tickformat": ".0%", "range": [-0.03, 1.05]})  # fmt: skip
 
 
+PARTS = {
+    "short": ("θ", "#0072B2"),
+    "long": ("Θ on the CPU", "#E69F00"),
+    "buffer": ("θ as keys and values", "#56B4E9"),
+    "cache": ("KV cache", "#D55E00"),
+    "text": ("the text", "#009E73"),
+    "weights": ("weights, shared", "#A9B0B8"),
+    "activations": ("peak activations, estimated", "#CC79A7"),
+}
+"""What holds bytes: its name and colour, in the order of the bars."""
+
+
 def byte_bars(rows: Sequence[Mapping]) -> go.Figure:
-    """C12. Rows {method, bytes: {part: count}}: what each method holds, measured after its answer, weights left out."""
-    parts = dict.fromkeys(p for row in rows for p, count in row["bytes"].items() if p != "weights" and count)
-    colours = {"short": "#0072B2", "long": "#E69F00", "buffer": "#56B4E9", "cache": "#D55E00", "text": "#009E73"}
-    said = {
-        "short": "θ",
-        "long": "Θ on the CPU",
-        "buffer": "θ as keys and values",
-        "cache": "KV cache",
-        "text": "the text",
-    }
-    figure = go.Figure()
-    methods = [method_name(row["method"]) for row in rows]
-    for part in parts:
-        figure.add_bar(y=methods, x=[row["bytes"].get(part, 0) / 2**20 for row in rows],
-                       orientation="h", name=said.get(part, part),
-                       marker={"color": colours.get(part, "#808890")})  # fmt: skip
-    totals = {row["method"]: sum(v for k, v in row["bytes"].items() if k != "weights") for row in rows}
-    least = min(totals, key=lambda m: totals[m])
-    finding = f"{method_name(least)} holds the least, {totals[least] / 2**20:.2f} MiB besides the shared weights."
-    return finish(figure, finding, "MiB, weights left out", "", 120 + 34 * len(rows), yaxis={"autorange": "reversed"})
+    """C12. Rows {method, bytes: {part: count}, activations?: count}: what each method holds, measured after its answer.
+
+    activations: the most that one layer needs for a moment, by `core.cost`'s estimate; they are never held.
+    """
+    held = [{**row["bytes"], "activations": row.get("activations", 0)} for row in rows]
+    known = dict.fromkeys([*PARTS, *(part for parts in held for part in parts)])
+    figure, methods = go.Figure(), [method_name(row["method"]) for row in rows]
+    for part in (part for part in known if any(parts.get(part) for parts in held)):
+        name, hue = PARTS.get(part, (part, "#808890"))
+        figure.add_bar(y=methods, x=[parts.get(part, 0) / 2**20 for parts in held], orientation="h", name=name,
+                       marker={"color": hue}, hovertemplate="%{x:,.2f} MiB<extra>" + name + "</extra>")  # fmt: skip
+    own = {row["method"]: sum(v for k, v in row["bytes"].items() if k != "weights") for row in rows}
+    least = min(own, key=lambda m: own[m])
+    weights = max(parts.get("weights", 0) for parts in held)
+    finding = f"{method_name(least)} holds the least, {own[least] / 2**20:.2f} MiB"
+    finding += f" besides the {weights / 2**20:.2f} MiB of weights that all share." if weights else "."
+    return finish(figure, finding, "MiB", "", 120 + 34 * len(rows), yaxis={"autorange": "reversed"})
+
+
+STEPS = {"write": "#0072B2", "retrieve": "#E69F00", "copy": "#D55E00", "prefill": "#56B4E9", "decode": "#009E73"}
+"""Where time goes, in the order of the bars."""
 
 
 def second_bars(rows: Sequence[Mapping]) -> go.Figure:
-    """C13. Rows {method, seconds: {part: s}}: where each method's time went, measured."""
-    figure = go.Figure()
-    colours = {"write": "#0072B2", "first token": "#E69F00", "further tokens": "#56B4E9"}
-    methods = [method_name(row["method"]) for row in rows]
-    for part in dict.fromkeys(p for row in rows for p in row["seconds"]):
-        figure.add_bar(y=methods, x=[row["seconds"].get(part, 0.0) for row in rows], name=part,
-                       orientation="h", marker={"color": colours.get(part, "#808890")})  # fmt: skip
+    """C13. Rows {method, seconds: {step: s}, decoded?: tokens after the first}: where the time went, measured.
+
+    What a method does not do has no bar; decoding is also told per token.
+    """
+    figure, methods = go.Figure(), [method_name(row["method"]) for row in rows]
+    each = [row["seconds"].get("decode", 0.0) / n if (n := row.get("decoded", 0)) else None for row in rows]
+    known = dict.fromkeys([*STEPS, *(step for row in rows for step in row["seconds"])])
+    for step in (step for step in known if any(row["seconds"].get(step) for row in rows)):
+        notes = [f"<br>{1000 * s:.1f} ms a token" if step == "decode" and s else "" for s in each]
+        name = "decode (further tokens)" if step == "decode" else step
+        figure.add_bar(y=methods, x=[row["seconds"].get(step, 0.0) for row in rows], name=name, orientation="h",
+                       marker={"color": STEPS.get(step, "#808890")}, customdata=notes,
+                       hovertemplate="%{x:.3f} s%{customdata}<extra>" + name + "</extra>")  # fmt: skip
     totals = {row["method"]: sum(row["seconds"].values()) for row in rows}
     quick = min(totals, key=lambda m: totals[m])
     finding = f"{method_name(quick)} was the quickest from text to answer: {totals[quick]:.2f} s."
+    told = [f"{name} {1000 * s:.1f} ms" for name, s in zip(methods, each, strict=True) if s]
+    finding += f" A further token took {', '.join(told)}." if told else ""
     return finish(figure, finding, "seconds", "", 120 + 34 * len(rows), yaxis={"autorange": "reversed"})  # fmt: skip
 
 

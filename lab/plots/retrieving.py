@@ -7,12 +7,21 @@ from ..views import LayerFound, Retrieval
 from .look import LARGEST_MAP, Names, colour, finish, layer_axis, name_of, pattern, share_of
 
 
-def score_map(seen: Retrieval, layer: int | None = None) -> go.Figure:
+def num_bins(seen: Retrieval) -> int:
+    """Columns of the score map: one a token of Θ, or `LARGEST_MAP` of many each."""
+    return max(1, min(LARGEST_MAP, max((len(found.scores) for found in seen.layers), default=0)))
+
+
+def bin_of(found: LayerFound, bins: int) -> np.ndarray:
+    """(m,) The column of the score map that each token of Θ falls in."""
+    return np.arange(len(found.scores)) * bins // max(1, len(found.scores))
+
+
+def score_map(seen: Retrieval, layer: int | None = None, opened: int | None = None) -> go.Figure:
     """C5. Every layer's scores over Θ, old to new, scaled per layer and max-pooled; the strip under a layer shows what
-    it took."""
-    count = len(seen.layers)
+    it took. opened: the column that is looked into."""
+    count, bins = len(seen.layers), num_bins(seen)
     width = max((len(found.scores) for found in seen.layers), default=0)
-    bins = max(1, min(LARGEST_MAP, width))
     z = np.full((2 * count, bins), np.nan, np.float32)  # two rows a layer: what was taken, and the scores
     took = np.full((2 * count, bins), np.nan, np.float32)
     text = np.zeros((2 * count, bins), np.int32)
@@ -21,7 +30,7 @@ def score_map(seen: Retrieval, layer: int | None = None) -> go.Figure:
             continue
         low, high = float(found.scores.min()), float(found.scores.max())
         scaled = (found.scores - low) / max(1e-9, high - low)
-        place = np.arange(len(scaled)) * bins // len(scaled)
+        place = bin_of(found, bins)
         row = np.full(bins, -1, np.float32)
         np.maximum.at(row, place, scaled.astype(np.float32))
         z[2 * index + 1] = np.where(row < 0, np.nan, row)
@@ -33,14 +42,16 @@ def score_map(seen: Retrieval, layer: int | None = None) -> go.Figure:
     figure = go.Figure(
         go.Heatmap(z=z, x=x, y=edges, colorscale="Cividis", customdata=text, zmin=0, zmax=1,
                    colorbar={"thickness": 10, "tickvals": [0, 1], "ticktext": ["low", "high"]}, name="score",
-                   hovertemplate="text %{customdata} · score %{z:.2f} of the layer's range<extra></extra>",
+                   hovertemplate="bin %{x} · text %{customdata} · score %{z:.2f} of the layer's range<extra></extra>",
                    hoverongaps=False)
     )  # fmt: skip
     figure.add_heatmap(z=took, x=x, y=edges, colorscale=[[0, "#D55E00"], [1, "#D55E00"]], customdata=text, zmin=0,
                        zmax=1, showscale=False, name="retrieved", hoverongaps=False,
-                       hovertemplate="retrieved · text %{customdata}<extra></extra>")  # fmt: skip
+                       hovertemplate="bin %{x} · retrieved · text %{customdata}<extra></extra>")  # fmt: skip
     if layer is not None:
         figure.add_hrect(y0=layer - 0.5, y1=layer + 0.5, line={"width": 2}, fillcolor="rgba(0,0,0,0)")
+    if opened is not None:
+        figure.add_vline(x=opened, line={"width": 2, "dash": "dot"})
     taken = int(np.mean([len(found.got_owner) for found in seen.layers]))
     finding = f"For “{seen.question}” every layer took {taken:,} of {width:,} tokens of Θ (the orange strips)."
     if not width:

@@ -52,55 +52,75 @@ def pool_map(
     return finish(figure, finding, "slot of θ, old → new", "layer", **layer_axis("y", len(owner)))
 
 
-def forgetting(
-    moments: Sequence[Moment], block: int, names: Names, text: int = 0, step: int | None = None
-) -> go.Figure:
+def forgetting(moments: Sequence[Moment], block: int, names: Names, text: int = 0) -> go.Figure:
     """C2. Share of each text's tokens still in θ, and in θ or Θ, by the writes since; beside (1 - K/N)^t.
 
-    block: K. The band spans the layers. Without a chosen text, the four oldest are drawn.
+    block: K. Without a chosen text, the four oldest are drawn. The first text drawn also shows every layer as a thin
+    line and the band in which chance leaves 95 % of the layers: a slot outlives t writes with p = (1 - K/N)^t, so of n
+    slots n p ± 1.96 √(n p (1 - p)) are left (binomial; drawing without replacement makes the true band narrower),
+    summed over the chunks of the text, of which the earlier ones have seen more writes.
     """
     figure = go.Figure()
     first: dict[int, int] = {}
+    chunks: dict[int, list[int]] = {}
     for index, moment in enumerate(moments):
         if moment.event == "write":
             first[moment.receipt] = index  # the last chunk of a text: all of it has been written by then
+            chunks.setdefault(moment.receipt, []).append(moment.writes)
     chosen = [text] if text in first else list(first)[:4]
-    size = moments[-1].owner.shape[1]
-    longest, finding = 0, ""
+    stays = 1 - block / moments[-1].owner.shape[1]
+    finding = ""
     for t in chosen:
         rows = [m for m in moments[first[t] :] if m.event != "undo"]
-        start = rows[0].writes
         counts = np.array([(m.owner == t).sum(1) for m in rows], float)
         kept = np.array(
             [[(o == t).sum() for o in m.long_owner] if m.long_owner else np.zeros(len(m.owner)) for m in rows], float
         )
-        total = np.maximum(1, counts[0] + kept[0])
-        x = np.array([m.writes - start for m in rows])
-        longest = max(longest, int(x[-1]))
+        total = max(block * len(chunks[t]), (counts[0] + kept[0]).max())
+        x = np.array([m.writes - rows[0].writes for m in rows])
         in_pool, in_all = counts / total, (counts + kept) / total
         c = colour(t)
-        if len(x) > 1:
-            figure.add_scatter(
-                x=np.concatenate([x, x[::-1]]), y=np.concatenate([in_pool.max(1), in_pool.min(1)[::-1]]), fill="toself",
-                fillcolor=c, opacity=0.18, line={"width": 0}, hoverinfo="skip", showlegend=False,
-                name=f"text {t} layers",
-            )  # fmt: skip
+        if t == chosen[0]:
+            waited = rows[0].writes - np.array(chunks[t])
+            theory, inside = _chance(figure, x, waited, block, total, stays, in_pool)
+            for layer, shares in enumerate(in_pool.T if len(x) > 1 else ()):
+                figure.add_scatter(x=x, y=shares, mode="lines", line={"color": c, "width": 0.7}, opacity=0.7,
+                                   name=f"{t} in θ, layer {layer}", showlegend=False, hoverinfo="skip")  # fmt: skip
+            finding = (
+                f"After {int(x[-1])} more writes {share_of(in_pool[-1].mean())} of “{name_of(t, names)}” is left in θ "
+                f"(theory {share_of(theory)}; {inside} of {in_pool.shape[1]} layers lie "
+                f"in the band of chance), {share_of(in_all[-1].mean())} in θ and Θ together."
+            )
         figure.add_scatter(x=x, y=in_pool.mean(1), mode="lines+markers", line={"color": c, "width": 2},
                            name=f"{name_of(t, names)} in θ", marker={"size": 5},
                            customdata=np.full(len(x), t))  # fmt: skip
         if kept.any():
             figure.add_scatter(x=x, y=in_all.mean(1), mode="lines", line={"color": c, "width": 2, "dash": "dash"},
                                name=f"{t} in θ or Θ", customdata=np.full(len(x), t))  # fmt: skip
-        if not finding:
-            finding = (
-                f"After {int(x[-1])} more writes {share_of(in_pool[-1].mean())} of “{name_of(t, names)}” is left in θ "
-                f"(theory {share_of((1 - block / size) ** x[-1])}), {share_of(in_all[-1].mean())} in θ and Θ together."
-            )
-    t = np.arange(max(longest, 4) + 1)
-    figure.add_scatter(x=t, y=(1 - block / size) ** t, mode="lines", line={"color": "#808890", "dash": "dot"},
-                       name=f"theory (1 - {block}/{size})ᵗ")  # fmt: skip
     return finish(figure, finding or "Write a text to see it fade.", "writes since the text was written",
                   "share of its tokens", yaxis={"range": [-0.02, 1.05], "tickformat": ".0%"}, height=320)  # fmt: skip
+
+
+def _chance(
+    figure: go.Figure, x: np.ndarray, waited: np.ndarray, block: int, total: float, stays: float, shares: np.ndarray
+) -> tuple[float, int]:
+    """Draw what chance leaves of a text whose chunks had seen `waited` writes at x = 0: (share at the end of x, layers
+    that end in the band)."""
+    t = np.arange(max(4, int(x[-1])) + 1)
+    p = stays ** (t[:, None] + waited)
+    middle = block * p.sum(1) / total
+    spread = 1.96 * np.sqrt(block * (p * (1 - p)).sum(1)) / total
+    low, high = np.maximum(0, middle - spread), np.minimum(1, middle + spread)
+    edge = {"color": "#808890", "width": 0}
+    figure.add_scatter(x=t, y=high, mode="lines", line=edge, name="chance, upper edge", showlegend=False,
+                       hoverinfo="skip")  # fmt: skip
+    figure.add_scatter(x=t, y=low, mode="lines", line=edge, fill="tonexty", fillcolor="rgba(128,136,144,.24)",
+                       name="95 % of layers, by chance", hoverinfo="skip")  # fmt: skip
+    figure.add_scatter(x=t, y=middle, mode="lines", line={"color": "#808890", "dash": "dot"},
+                       name="theory (1 - K/N)ᵗ")  # fmt: skip
+    end, slack = int(x[-1]), 1e-9
+    inside = (shares[-1] >= low[end] - slack) & (shares[-1] <= high[end] + slack)
+    return float(middle[end]), int(inside.sum())
 
 
 def ages(moment: Moment, text: int = 0, log: bool = False) -> go.Figure:
