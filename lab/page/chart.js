@@ -70,7 +70,8 @@ function legend(figure) {    // in HTML, because plotly's own runs over the axis
     swatch.style.setProperty('--c', hue ?? '#888');
     if (trace.line?.dash) swatch.className = 'dash';
     if (trace.marker?.pattern?.shape) swatch.className = 'striped';
-    item.append(swatch, trace.name); box.append(item);
+    const said = document.createElement('span'); said.textContent = trace.name;
+    item.append(swatch, said); box.append(item);
   }
 }
 

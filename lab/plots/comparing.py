@@ -88,7 +88,7 @@ def second_bars(rows: Sequence[Mapping]) -> go.Figure:
     quick = min(totals, key=lambda m: totals[m])
     finding = f"{method_name(quick)} was the quickest from text to answer: {totals[quick]:.2f} s."
     told = [f"{name} {1000 * s:.1f} ms" for name, s in zip(methods, each, strict=True) if s]
-    finding += f" A further token took {', '.join(told)}." if told else ""
+    finding += f" Per further token: {', '.join(told)}." if told else ""
     return finish(figure, finding, "seconds", "", 120 + 34 * len(rows), yaxis={"autorange": "reversed"})  # fmt: skip
 
 
