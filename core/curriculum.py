@@ -146,7 +146,7 @@ MINI = (
            decay=0.2, saves="memoryllm-mini"),
     Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),),
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
-    Lesson("stage 3: Θ and retriever", 4000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
+    Lesson("stage 3: Θ and retriever", 6000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
            decay=0.8, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
