@@ -117,7 +117,7 @@ def _chance(
     figure.add_scatter(x=t, y=low, mode="lines", line=edge, fill="tonexty", fillcolor="rgba(128,136,144,.24)",
                        name="95 % of layers, by chance", hoverinfo="skip")  # fmt: skip
     figure.add_scatter(x=t, y=middle, mode="lines", line={"color": "#808890", "dash": "dot"},
-                       name="theory (1 - K/N)ᵗ")  # fmt: skip
+                       name=f"theory (1 - {block}/{round(block / (1 - stays))})ᵗ")  # fmt: skip
     end, slack = int(x[-1]), 1e-9
     inside = (shares[-1] >= low[end] - slack) & (shares[-1] <= high[end] + slack)
     return float(middle[end]), int(inside.sum())
