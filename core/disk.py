@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,17 +205,26 @@ class DiskTier:
                 wrong.append((commit.starts[0], commit.ends[0]))
         return wrong
 
-    def compact(self, prepare: Callable[[], object] = lambda: None) -> None:
-        """Leave dead rows out, on the disk too. The logs of before may no longer be used; take `logs` anew.
+    def has_gone_back(self, logs: list[Any]) -> bool:
+        """Whether these hold fewer rows, or fewer deaths, than were committed last."""
+        known = zip(logs, self._ends, self._deaths, strict=True)
+        return any(log.length < end or len(log.dead) < len(dead) for log, end, dead in known)
+
+    def compact(self) -> None:
+        """Leave dead rows out, on the disk too. The logs of before may no longer be used; take `logs` anew."""
+        self.rewrite(self.logs)
+
+    def rewrite(self, logs: Sequence[TokenLog], prepare: Callable[[], object] = lambda: None) -> None:
+        """Hold the live rows of these logs, and nothing else, in new files. Take `logs` anew.
 
         prepare: called when the new files are whole, but a kill would still leave the old ones in use.
         """
-        old, old_home = self.logs, self._home
+        old_home = self._home
         self._commits.close()
         self.generation += 1
         shutil.rmtree(self.folder / f"{self.generation:06d}", ignore_errors=True)
         self._open()
-        for source, target in zip(old, self.logs, strict=True):
+        for source, target in zip(logs, self.logs, strict=True):
             target.take_over(source)
         self.commit()
         self.flush()

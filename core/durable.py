@@ -8,11 +8,13 @@ the last save, at most `save_every` chunks, and the folder opens in well under a
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from .disk import DiskTier
+from .log import TokenLog
 from .memory import Memory
 from .memory_file import fingerprint, load_memory, save_memory
 from .model import MPlusForCausalLM
@@ -47,7 +49,11 @@ class DurableReader(MPlusReader):
         elif sum(log.length for log in self.tier.logs) > sum(log.length for log in self._initial):
             raise ValueError(f"{self.state_file} is missing; restore it from another copy, or name an empty folder.")
         else:
-            self._begin()
+            for log, initial in zip(self.tier.logs, self._initial, strict=True):
+                if not log.length:  # else it was killed when all but the state had been written
+                    log.take_over(initial)
+            memory.state.logs = list(self.tier.logs)
+            self.keep()
 
     @property
     def state_file(self) -> Path:
@@ -55,16 +61,30 @@ class DurableReader(MPlusReader):
         return self.folder / f"{self.tier.generation:06d}.safetensors"
 
     def keep(self) -> None:
-        """Make the folder hold what the memory holds."""
-        self.tier.commit(self.memory.state.logs)
-        save_memory(self.memory, self.state_file, self.owner)
+        """Make the folder hold what the memory holds. A kill meanwhile leaves what it held before, or this.
 
-    def _begin(self) -> None:
-        logs = self.tier.go_back([0] * len(self._initial), [0] * len(self._initial))
-        for log, initial in zip(logs, self._initial, strict=True):
-            log.take_over(initial)
-        self.memory.state.logs = list(logs)
-        self.keep()
+        What the state file refers to must be committed: rows and deaths before it when there are more of them, after it
+        when some were taken back.
+        """
+        logs = self.memory.state.logs
+        gone_back = self.tier.has_gone_back(logs)
+        if not gone_back:
+            self.tier.commit(logs)
+        save_memory(self.memory, self.state_file, self.owner)
+        if gone_back:
+            self.tier.commit(logs)
+
+    def _start_anew(self, logs: Sequence[TokenLog]) -> None:
+        """Hold these logs in new files, with a state of their own; one name changes from the old files to the new."""
+
+        def prepare() -> None:
+            self.memory.state.logs = list(self.tier.logs)
+            self.memory.restore(self.memory.snapshot())
+            save_memory(self.memory, self.state_file, self.owner)
+
+        old = self.state_file
+        self.tier.rewrite(logs, prepare)
+        old.unlink(missing_ok=True)
 
     def ingest(self, text: str, on_chunk: OnChunk | None = None) -> Receipt:
         """As `MPlusReader.ingest`. A process killed amid a long text keeps what was saved of it so far."""
@@ -92,7 +112,7 @@ class DurableReader(MPlusReader):
 
     def reset(self) -> None:
         super().reset()
-        self._begin()
+        self._start_anew(self._initial)
 
     def load(self, path: str | os.PathLike) -> None:
         """Not for a memory that lives in a folder: raises ValueError."""
@@ -100,16 +120,8 @@ class DurableReader(MPlusReader):
 
     def compact(self) -> None:
         """Give the room of deleted and evicted rows back to the disk. The undo history is forgotten."""
-
-        def prepare() -> None:
-            self.memory.state.logs = list(self.tier.logs)
-            self.memory.restore(self.memory.snapshot())
-            save_memory(self.memory, self.state_file, self.owner)
-
         self.keep()
-        old = self.state_file
-        self.tier.compact(prepare)
-        old.unlink()
+        self._start_anew(self.tier.logs)
 
     def fork(self) -> MPlusReader:
         return MPlusReader(self.model, self.tokenizer, self.memory.fork())

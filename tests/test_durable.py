@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 import torch
 
 import core
+import core.durable
+from core.commits import Commits
 from core.durable import DurableReader
 from core.reader import MPlusReader
 from core.reading import new_memory
@@ -170,3 +173,49 @@ def test_by_its_short_form_the_shipped_model_remembers_after_a_restart(tmp_path)
     reader = core.load("mini", disk=tmp_path)
     assert [receipt.text for receipt in reader.memory.receipts] == [fact]
     assert "flowerpot" in reader.answer("Where does Ilse keep her spare key?").text
+
+
+CHANGES = {
+    "ingest": lambda reader: reader.ingest(text(50, 300)),
+    "undo": lambda reader: reader.undo(),
+    "delete": lambda reader: reader.delete(reader.memory.receipts[1]),
+    "reset": lambda reader: reader.reset(),
+    "compact": lambda reader: reader.compact() if isinstance(reader, DurableReader) else None,
+}
+
+
+@pytest.mark.parametrize("last", range(6))
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_kill_between_any_two_steps_leaves_the_memory_of_before_or_after(model, tmp_path, monkeypatch, change, last):
+    """Steps are what is written to the disk: commits, state files, the name of the files in use, and removals."""
+    before, after, disk = in_ram(model), in_ram(model), in_folder(model, tmp_path)
+    for number in range(6):
+        for reader in (before, after, disk):
+            reader.ingest(text(number))
+    CHANGES[change](after)
+    steps = [0]
+
+    def dying(step):
+        def run(*args, **kwargs):
+            steps[0] += 1
+            if steps[0] > last:
+                raise KeyboardInterrupt
+            return step(*args, **kwargs)
+
+        return run
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.durable.save_memory", dying(core.durable.save_memory))
+        patch.setattr("core.disk.Commits.append", dying(Commits.append))
+        patch.setattr("core.disk.os.replace", dying(os.replace))
+        patch.setattr("core.disk.shutil.rmtree", dying(shutil.rmtree))
+        try:
+            CHANGES[change](disk)
+        except KeyboardInterrupt:
+            assert steps[0] > last
+    again = in_folder(model, tmp_path)
+    found = [same(again, reader) for reader in (before, after)]
+    partly = change == "ingest" and len(again.memory.receipts) == 7  # what was saved of a text so far
+    assert any(found) or partly
+    again.ingest(text(60))
+    assert same(again, in_folder(model, tmp_path)) and not again.tier.verify()
