@@ -4,6 +4,7 @@ A record says of every layer from which row and up to which it reaches, where it
 is, and holds a checksum of the rows; a second checksum tells a whole record from half a one.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -65,3 +66,12 @@ class Commits:
         count = self.num_layers
         starts, ends, first, deaths = (tuple(values[start : start + count]) for start in range(0, 4 * count, count))
         return Commit(starts, ends, first, deaths, checksum)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .commits import Commit, Commits
+from .commits import Commit, Commits, sync
 from .log import DEAD, TokenLog
 
 MAPPED = ("tokens", "keys", "born", "slot")
@@ -235,11 +235,12 @@ class DiskTier:
     def _name_generation(self) -> None:
         draft = self.folder / ".tier.json.part"
         draft.write_text(json.dumps({**self._kind, "generation": self.generation}))
+        sync(draft)
         os.replace(draft, self.folder / "tier.json")
+        sync(self.folder)
 
     def flush(self) -> None:
         """Hand everything to the disk itself."""
         for path in self._home.iterdir():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+            sync(path)
+        sync(self._home)

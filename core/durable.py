@@ -2,9 +2,9 @@
 
     reader = core.load("mini", disk="my-memory", max_long_term=10**9)
 
-Every chunk is committed to the disk as it is written; θ, texts and random state are saved after every text, after every
-`save_every` chunks of a long one, and whenever something is taken back. So a killed process loses what it wrote since
-the last save, at most `save_every` chunks, and the folder opens in well under a second, however much it holds.
+Every chunk is committed as it is written; θ, texts and random state are saved, and Θ seen to the disk before them,
+after every text, after every `save_every` chunks of a long one, and whenever something is taken back. So a kill or a
+power cut takes what was written since the last save, at most `save_every` chunks, and nothing else.
 """
 
 import os
@@ -70,6 +70,7 @@ class DurableReader(MPlusReader):
         gone_back = self.tier.has_gone_back(logs)
         if not gone_back:
             self.tier.commit(logs)
+            self.tier.flush()
         save_memory(self.memory, self.state_file, self.owner)
         if gone_back:
             self.tier.commit(logs)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .commits import sync
 from .disk import DiskLog, DiskTier
 from .log import TokenLog, pack_logs, unpack_logs
 from .memory import Memory
@@ -73,9 +74,9 @@ def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, draft, metadata=metadata)
-        _flush(draft)
+        sync(draft)
         os.replace(draft, path)
-        _flush(path.parent)
+        sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # by a process that was killed while it saved
@@ -173,11 +174,3 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory) -> 
         block_owner=owners,
         **{name: meta[name] for name in COUNTERS},
     )
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

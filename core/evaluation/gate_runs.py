@@ -96,9 +96,8 @@ def arguments(run: Run, quick: bool, model: str, out: Path, fill: dict[str, str]
         line += f" {fill['less']}"
     parts = [part.format(**fill) for part in line.split()]
     named = [] if "--model" in parts else ["--model", model]
-    picture = (
-        [] if run.name in ("words", "untouched", "updates", "ten-million") else ["--plot", str(out / f"{run.name}.png")]
-    )
+    drawn = run.task != "facts" and run.name != "ten-million"
+    picture = ["--plot", str(out / f"{run.name}.png")] if drawn else []
     return [*parts, *named, "--json", str(out / f"{run.name}.json"), *picture]
 
 
