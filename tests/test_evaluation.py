@@ -29,6 +29,8 @@ torch.set_num_threads(1)
         ("theatre", ["atre"], 0.0),  # an article inside a word stays
         ("", ["cat"], 0.0),
         ("well-known", ["wellknown"], 1.0),  # punctuation is deleted, not replaced by a space
+        ("a.m.", ["am"], 1.0),  # and deleted before articles are: of "a.m." no article is left
+        ("A, the", ["the a"], 0.0),  # nothing but articles is nothing
     ],
 )
 def test_qa_f1_is_longbenchs(text, answers, expected):
@@ -43,6 +45,10 @@ def test_the_other_metrics_are_their_benchmarks():
     assert metrics.contains_all("Ann left", ["ann", "bob"]) == 0.0
     assert metrics.exact_match("the Cat.", ["cat"]) == 1.0
     assert metrics.first_line("\n Barn \nQuestion: x") == "Barn"
+    assert metrics.first_line(" \n ") == "" and not metrics.exact_hit("", "Barn")
+    assert metrics.normalised_match("He lives in the city of Porto.", ["porto"]) == 1.0
+    assert metrics.normalised_match("a party", ["art"]) == 0.0  # whole words, unlike the retention's exact hit
+    assert metrics.match_all("one", []) == 0.0
 
 
 @pytest.mark.parametrize(
