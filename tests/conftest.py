@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, no network; and, for those that need them, the running lab and a browser."""
+"""What holds for every test: one thread, no network; for those that need them the lab, running or not, and a browser."""
 
 import os
 import subprocess
@@ -8,6 +8,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything of huggingface is imported
 import pytest
 import torch
 
+from lab.models import TINY, Models
+from lab.registry import Registry
+from lab.samples import SAMPLES, unrelated
 from tests.lab_page import ROOT, Server
 
 torch.set_num_threads(1)
@@ -40,3 +43,28 @@ def server(tmp_path_factory):
     yield server
     server.kill()
     assert "Traceback" not in server.log
+
+
+# ── the lab without its page ──
+@pytest.fixture(scope="module")
+def models():
+    return Models(TINY)
+
+
+@pytest.fixture
+def registry(models, tmp_path):
+    return Registry(models, tmp_path)
+
+
+@pytest.fixture
+def session(registry):
+    return registry.get("page")
+
+
+@pytest.fixture
+def told(session):
+    """A session that has read an example world, five unrelated texts, and a question."""
+    for text in (*SAMPLES[0].texts, *unrelated(5, 1)):
+        session.write(text)
+    session.ask(SAMPLES[0].questions[0][0], 8)
+    return session

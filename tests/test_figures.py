@@ -1,0 +1,142 @@
+"""The figures and panels, from what happened to what is seen."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lab import panels, plots, results, views
+from lab.samples import unrelated
+
+
+# ── figures ──
+def test_every_figure_says_its_finding_and_survives_json(told):
+    branch, names = told.branch, {receipt.id: views.title(receipt) for receipt in told.texts}
+    moment, seen, config = branch.moments[-1], branch.last, told.loaded.model.config
+    rows = [{"method": "mplus", "bytes": {"weights": 9, "short": 2}, "activations": 4, "decoded": 3,
+             "seconds": {"write": 1.0, "decode": 0.3}}]  # fmt: skip
+    counts = [{"method": "mplus", "distance": d, "right": 1, "asked": 2} for d in (0, 512)]
+    made = [
+        plots.pool_map(moment, names, 1, 0, 3),
+        plots.forgetting(branch.moments, config.block_size, names),
+        plots.ages(moment),
+        plots.flow(moment, names, True),
+        plots.score_map(seen, 1, 3),
+        plots.score_histogram(seen.layers[0], 0, names),
+        plots.provenance(seen, names),
+        plots.agreement(seen),
+        plots.retention(counts),
+        plots.byte_bars(rows),
+        plots.second_bars(rows),
+        plots.resources([0.0, 1.0], {"process": [1.0, 2.0]}, [(0.5, "write")]),
+        plots.curves([{"step": s, "loss": 1.0 / s, "stage": s} for s in (1, 2)], "step", {"loss": "loss"}, "loss"),
+    ]  # fmt: skip
+    for figure in made:
+        assert json.loads(figure.to_json())["layout"]["meta"]["finding"].endswith(".")
+
+
+def test_chance_keeps_what_random_drops_keep_and_no_more(told):
+    """Over many texts most layers end in the band; a text that is simply gone does not."""
+    branch, config = told.branch, told.loaded.model.config
+    said = [plots.forgetting(branch.moments, config.block_size, {}, receipt.id).layout.meta["finding"]
+            for receipt in told.texts]  # fmt: skip
+    inside, layers = (sum(int(re.search(rf"{pattern} lie", words)[1]) for words in said)
+                      for pattern in (r"(\d+) of \d+ layers", r"\d+ of (\d+) layers"))  # fmt: skip
+    assert layers == len(said) * config.num_hidden_layers and inside >= 0.9 * layers
+    last = branch.moments[-1]
+    gone = replace(last, owner=np.where(last.owner == 1, 0, last.owner))
+    finding = plots.forgetting([*branch.moments[:-1], gone], config.block_size, {}, 1).layout.meta["finding"]
+    assert f"0 of {config.num_hidden_layers} layers" in finding
+
+
+def test_the_band_is_the_binomial_one(told):
+    moments, block = told.branch.moments, told.loaded.model.config.block_size
+    figure = plots.forgetting(moments, block, {}, 1)
+    edges = {name: next(trace for trace in figure.data if name in trace.name) for name in ("upper", "95 %", "theory")}
+    written = [moment.writes for moment in moments if moment.receipt == 1]
+    steps = np.arange(len(edges["theory"].x))[:, None] + written[-1] - np.array(written)
+    p = (1 - block / moments[-1].owner.shape[1]) ** steps
+    middle, spread = p.mean(1), 1.96 * np.sqrt((p * (1 - p)).sum(1) / block) / len(written)
+    assert np.allclose(edges["theory"].y, middle)
+    assert np.allclose(edges["95 %"].y, np.maximum(0, middle - spread))
+    assert np.allclose(edges["upper"].y, np.minimum(1, middle + spread))
+
+
+def test_every_token_of_the_score_map_is_in_one_bin_and_names_its_source(told):
+    seen = told.branch.last
+    bins, memory = plots.num_bins(seen), told.reader.memory
+    for found in seen.layers:
+        places = plots.bin_of(found, bins)
+        assert (np.diff(places) >= 0).all() and len(places) == len(found.owner) and places.max() < bins
+        assert (found.owner[found.chosen] == found.got_owner).all()
+        for place in found.chosen[:5]:
+            source = memory.source(int(found.block[place]), int(found.slot[place]))
+            assert (source.receipt or 0) == found.owner[place]
+
+
+def test_the_pool_map_shows_every_slot_with_its_text(told):
+    moment = told.branch.moments[-1]
+    memory = told.reader.memory
+    for layer, slot in ((0, 0), (1, 100), (3, 255)):
+        source = memory.source(int(memory.state.block[layer, slot]), int(memory.state.slot[layer, slot]))
+        assert moment.owner[layer, slot] == (source.receipt or 0)
+
+
+def test_moments_count_what_moves(told):
+    config = told.loaded.model.config
+    writes = [moment for moment in told.branch.moments if moment.event == "write"]
+    assert len(writes) == sum(len(receipt.chunks) for receipt in told.texts)
+    assert all(m.written == m.dropped == m.moved == config.block_size and m.evicted == 0 for m in writes)
+    assert len(writes[-1].long_owner[0]) == len(writes) * config.block_size
+
+
+def test_provenance_marks_only_what_was_retrieved(told):
+    seen = told.branch.last
+    for receipt in told.texts:
+        hits = seen.hits(receipt.id, receipt.num_tokens)
+        wanted = np.zeros(receipt.num_tokens, int)
+        for found in seen.layers:
+            places = {
+                int(p) for o, p in zip(found.got_owner, found.got_position, strict=True) if o == receipt.id and p >= 0
+            }
+            wanted[list(places)] += 1
+        assert (hits == wanted).all()
+    assert sum(seen.shares().values()) == pytest.approx(1.0)
+    assert "<mark" in panels.provenance(seen, told.texts)
+
+
+def test_what_a_person_writes_cannot_become_markup(session):
+    session.write("<img src=x onerror=alert(1)> is what the sign on the door says today.")
+    for text in unrelated(6, 3):
+        session.write(text)
+    session.ask("What does <b>the sign</b> say?", 4)
+    assert "<img" not in panels.provenance(session.branch.last, session.texts)
+
+
+def test_the_flow_says_whose_tokens_left(told):
+    before, moment = told.branch.moments[-2:]
+    lost = plots.losses(before, moment)
+    assert sum(lost.values()) == pytest.approx(moment.dropped)
+    figure = plots.flow(moment, {}, True, before)
+    assert sum(figure.data[0].link.value) == pytest.approx(moment.written + 2 * moment.dropped)
+
+
+# ── results and runs ──
+def test_measurements_are_read_from_their_files(tmp_path):
+    rows = [{"method": m, "distance": d, "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+            for m in ("mplus", "window") for d in (0, 512)]  # fmt: skip
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "cost.json").write_text(json.dumps({"task": "cost", "command": "python -m core.evaluate cost"}))
+    (folder / "kept.json").write_text(json.dumps({"task": "retention", "command": "do it", "model": "m", "rows": rows}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "torn.json").write_text('{"task": "reten')
+    found = results.find([folder, tmp_path / "nowhere"])
+    assert list(found) == ["results/kept", "results/cost"]
+    figure = plots.measured(found["results/kept"].rows)
+    assert [trace.name for trace in figure.data] == ["M+", "window"] and list(figure.data[0].y) == [0.5, 0.5]
+    header, cells = results.cells(found["results/kept"])
+    assert header == list(rows[0]) and cells[0] == ["mplus", "0", "0.5", "0.4", "0.6", "10"]
+    assert plots.measured(found["results/cost"].rows) is None

@@ -1,0 +1,157 @@
+"""A person's memory in the lab: models, sessions and what of them is on the disk."""
+
+import numpy as np
+import pytest
+import torch
+
+from lab import history, views
+from lab.models import TINY, Models, tiny
+from lab.registry import Registry
+from lab.turns import Stopped
+
+
+def test_the_tiny_model_is_always_the_same_and_says_what_it_is():
+    first, second = tiny(), tiny()
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
+    assert torch.equal(first.model.memory.pool, second.model.memory.pool)
+    assert first.warning == "untrained: shapes are real, answers are not"
+
+
+def test_mini_is_the_default_as_soon_as_it_is_there(monkeypatch):
+    assert Models().default == ("mini" if "mini" in Models.shipped() else TINY)
+    monkeypatch.setattr(Models, "shipped", staticmethod(lambda: ["mini"]))
+    assert Models().default == "mini"
+
+
+def test_models_from_elsewhere_are_refused_when_the_lab_is_exposed(tmp_path):
+    with pytest.raises(ValueError, match="--model-root"):
+        Models(TINY, exposed=True).get("someone/model")
+    with pytest.raises(ValueError, match="allowed model folder"):
+        Models(TINY, root=tmp_path / "allowed", exposed=True).get(str(tmp_path))
+
+
+# ── sessions ──
+def test_what_is_written_is_on_the_disk_and_comes_back(told, registry):
+    texts = [receipt.text for receipt in told.texts]
+    registry._live.clear()
+    back = registry.restore("another page", told.key)
+    assert back is not told and [receipt.text for receipt in back.texts] == texts
+    assert torch.equal(back.reader.memory.state.pool, told.reader.memory.state.pool)
+    assert back.ask("Where does Ilse keep her spare key?", 8).tokens == told.branch.answer.tokens
+
+
+def test_a_page_whose_session_left_the_memory_gets_it_back(told, registry):
+    told.used = 0
+    registry.reap()
+    assert registry.totals["sessions"] == 0
+    assert len(registry.get("page").texts) == len(told.texts)
+
+
+def test_pages_do_not_see_each_other(registry):
+    registry.get("a").write("The parrot of Vera is named Ulf and it sings at night.")
+    assert registry.get("b").texts == [] and registry.get("a").key != registry.get("b").key
+
+
+def test_a_session_key_cannot_leave_its_folder(registry):
+    for key in ("../../etc/passwd-and-more", "", "x" * 200, "a/b/c/d/e/f/g/h/i/j/k"):
+        assert registry.saved(key) is None
+        with pytest.raises(ValueError, match="no saved session"):
+            registry.restore("page", key)
+
+
+def test_the_least_recently_used_sessions_leave_first(models, tmp_path):
+    registry = Registry(models, tmp_path, most=2)
+    for page in "abc":
+        registry.get(page)
+    assert list(registry._live) == ["b", "c"]
+
+
+def test_a_closed_tab_leaves_after_its_grace(models, tmp_path):
+    registry = Registry(models, tmp_path, grace=0.0)
+    registry.get("a")
+    registry.leave("a")
+    registry.reap()
+    assert registry.totals == {"sessions": 0, "bytes": 0}
+
+
+def test_stop_leaves_nothing_half_written(told):
+    before, moments = told.reader.memory.state.pool.clone(), len(told.branch.moments)
+    seen = []
+    with pytest.raises(Stopped):
+        told.write("A long text. " * 60, lambda done, total: seen.append(done), stop=lambda: len(seen) >= 3)
+    assert len(seen) == 3
+    assert torch.equal(told.reader.memory.state.pool, before) and len(told.branch.moments) == moments
+
+
+def test_a_save_that_fails_takes_the_write_back(told, monkeypatch):
+    texts = len(told.texts)
+    monkeypatch.setattr(told, "autosave", lambda: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        told.write("This text cannot be saved and so it was not written.")
+    assert len(told.texts) == texts and told.branch.moments[-1].event == "write"
+
+
+def test_delete_undo_fork_and_reset(told):
+    count = len(told.texts)
+    assert told.delete(1) > 0 and 1 not in [receipt.id for receipt in told.texts]
+    told.write("One more text that will be taken back in a moment.")
+    told.undo()
+    assert len(told.texts) == count - 1
+    told.fork()
+    told.reset()
+    assert told.texts == []
+    told.switch("main")
+    assert len(told.texts) == count - 1
+    with pytest.raises(ValueError, match="no branch"):
+        told.switch("nowhere")
+
+
+def test_a_memory_file_goes_out_and_comes_in(told, registry, tmp_path):
+    path = told.download(tmp_path / "mine.safetensors")
+    other = registry.get("other")
+    other.upload(path)
+    assert [r.text for r in other.texts] == [r.text for r in told.texts]
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"mine\.safetensors") as error:
+        other.upload(path)
+    assert str(tmp_path) not in str(error.value) and len(other.texts) == len(told.texts)
+
+
+# ── steps that survive, and steps that guide ──
+def same(one: views.Moment, other: views.Moment) -> bool:
+    plain = all(getattr(one, name) == getattr(other, name) for name in history.PLAIN)
+    pairs = [(one.owner, other.owner), (one.age, other.age)]
+    pairs += [*zip(one.long_owner, other.long_owner, strict=True), *zip(one.long_age, other.long_age, strict=True)]
+    return plain and all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_steps_of_a_session_survive_a_restart(models, told, tmp_path):
+    told.delete(2)
+    told.fork()
+    told.write("The lamp of the mill hangs above the eastern stairs.")
+    told.switch("main")
+    again = Registry(models, tmp_path).restore("later", told.key)
+    for name in ("main", "branch 1"):
+        before, after = told.branches[name].moments, again.branches[name].moments
+        assert len(before) == len(after) and all(map(same, before, after))
+    assert again.current == "main" and set(again.done) >= {"write", "ask", "delete"}
+
+
+def test_a_damaged_file_of_steps_costs_its_steps_and_no_text(models, told, tmp_path):
+    for path in (tmp_path / told.key / "steps").glob("*.npz"):
+        path.write_bytes(b"not what it was")
+    again = Registry(models, tmp_path).restore("later", told.key)
+    assert [r.text for r in again.texts] == [r.text for r in told.texts]
+    assert [moment.event for moment in again.branch.moments] == ["load"]
+
+
+def test_files_of_steps_are_removed_when_nobody_needs_them(told, tmp_path):
+    folder = tmp_path / told.key / "steps"
+    told.fork()
+    before = set(folder.iterdir())
+    told.upload(told.download(tmp_path / "mine.safetensors"))
+    assert before <= set(folder.iterdir()) | {folder / name for name, _ in told.branches["main"].kept}
+    told.switch("main")
+    told.upload(tmp_path / "mine.safetensors")
+    kept = {name for branch in told.branches.values() for name, _ in branch.kept}
+    assert {path.name for path in folder.glob("*.npz")} == kept
