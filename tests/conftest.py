@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, no network; for those that need them the lab, running or not, and a browser."""
+"""What holds for every test: one thread, no network; and for those that need them, the lab, as objects or running."""
 
 import os
 import subprocess
