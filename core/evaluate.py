@@ -14,16 +14,22 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from .baselines import METHODS
-from .evaluation import commands, longbench, replay_commands
+from .evaluation import commands, longbench, replay_commands, retriever_table
 from .evaluation.curves import CURVE_METHODS
 from .evaluation.gate_runs import RUNS
 from .evaluation.loss import METHODS as LOSS_METHODS
 from .evaluation.paper_runs import RUNS as PAPER_RUNS
 from .evaluation.records import clock, never
+from .recipe import find_sources, recipe_practice
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def lessons(model: Any, tokenizer: Any, data: list[str], seed: int) -> Any:
+    """What retrievers learn from: generated facts, and documents or else generated prose."""
+    return recipe_practice(model, tokenizer, find_sources(data) if data else [], seed).lessons
 
 
 def parser() -> argparse.ArgumentParser:
@@ -114,6 +120,10 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--seeds", default="0")
     task.add_argument("--num-facts", type=int, help="as in retention")
     task.add_argument("--batch", type=int, default=32, help="items side by side")
+
+    task = tasks.add_parser("retrievers", parents=[common], help="all kinds of retrievers on the same memory")
+    task.set_defaults(run=partial(retriever_table.retrievers, make=lessons))
+    retriever_table.arguments(task)
 
     texts = "mplus,memoryllm,full,window,snapkv,bm25"
     load, run, more = commands, commands.benchmark, f"{texts},question-only"

@@ -9,7 +9,7 @@ BM25 from the first step, and what words alone cannot tell is learned from there
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .retriever import Retriever
 
@@ -39,6 +39,17 @@ def linear_map(states: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def as_linear(projector: nn.Sequential, matrix: Tensor) -> None:
+    """Make a perceptron of depth 2 compute the linear map (r, d). Raises ValueError for one of depth 1."""
+    if len(projector) != 3:
+        raise ValueError("A start in closed form needs a retriever of depth 2.")
+    unit = torch.eye(len(matrix), device=matrix.device)
+    # silu(x) - silu(-x) = x: with each direction once up and once down, the perceptron is exactly linear.
+    projector[0].weight.copy_(torch.cat([matrix, -matrix]))  # type: ignore[operator]
+    projector[2].weight.copy_(torch.cat([unit, -unit], dim=1))  # type: ignore[operator]
+
+
+@torch.no_grad()
 def lexical_start(
     retriever: Retriever,
     keys: tuple[Tensor, Tensor],
@@ -54,13 +65,7 @@ def lexical_start(
         (retriever.key, keys, torch.ones_like(weights)),
         (retriever.query, queries, weights),
     ):
-        if len(projector) != 3:
-            raise ValueError("The lexical start needs a retriever of depth 2.")
         with torch.autocast(states.device.type, enabled=False):
             target = codes[tokens].float() * weight[tokens, None]
-            found = linear_map(states.float(), target).T
-        unit = torch.eye(len(found), device=found.device)
-        # silu(x) - silu(-x) = x: with each direction once up and once down, the perceptron is exactly linear.
-        projector[0].weight.copy_(torch.cat([found, -found]))  # type: ignore[operator]
-        projector[2].weight.copy_(torch.cat([unit, -unit], dim=1))  # type: ignore[operator]
+            as_linear(projector, linear_map(states.float(), target).T)
     retriever.scale.fill_(SCALE)

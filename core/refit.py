@@ -5,13 +5,14 @@ projectors of each layer learn, so a hundred steps take seconds. It is done befo
 and once more when it has changed since.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .adapters import READ
+from .fitting import Frozen, by_steps, learn, score
 from .lessons import Lessons
 from .lexical_start import lexical_start, rarity, token_codes
 from .model import MPlusForCausalLM
@@ -21,8 +22,6 @@ from .retriever import Retriever
 
 AROUND = 12  # blocks of prose that the questions are read behind
 CHAIN = 16  # chunks of prose that are written one behind the other
-ASKED, OTHERS = 24, 100  # questions of a step, and rivals of each kind: other facts, and prose
-RATE, SCALE_RATE, WARM_UP = 2e-3, 0.1, 8
 
 
 class Seen(NamedTuple):
@@ -40,6 +39,12 @@ class Seen(NamedTuple):
     prose_ids: Tensor
     question_ids: Tensor
 
+    @torch.no_grad()
+    def layer(self, model: MPlusForCausalLM, layer: int) -> Frozen:
+        """What the retriever of one layer is given."""
+        norm = decoder(model, layer).input_layernorm
+        return Frozen(norm(self.facts[layer]), norm(self.prose[layer]), self.queries[layer], self.asked)
+
 
 def refit_retrievers(
     model: MPlusForCausalLM, lessons: Lessons, generator: torch.Generator, steps: int, num_facts: int = 768
@@ -51,67 +56,41 @@ def refit_retrievers(
     """
     seen = look(model, lessons, generator, num_facts)
     held_out = num_facts // 6
-    prose = torch.tensor([token for piece in lessons.prose.pieces for token in piece])
-    vocabulary = model.config.vocab_size
-    met = sum(
-        ids.flatten().cpu().bincount(minlength=vocabulary) / ids.numel()
-        for ids in (seen.fact_ids, seen.question_ids[seen.asked], prose)
-    )
-    weights = rarity(torch.as_tensor(met) * 1e6).to(seen.asked.device)
-    codes = token_codes(model.model.embed_tokens.weight.detach(), model.config.retriever_size)
+    words = word_codes(model, lessons, seen)
     top = model.config.num_retrieved // model.config.block_size
     found = []
     for layer in range(model.config.num_hidden_layers):
-        reader = decoder(model, layer)
-        with torch.no_grad():
-            facts, others = reader.input_layernorm(seen.facts[layer]), reader.input_layernorm(seen.prose[layer])
-        keys = torch.cat([facts[held_out:].flatten(0, 1), others.flatten(0, 1)])
-        tokens = torch.cat([seen.fact_ids[held_out:].flatten(), seen.prose_ids.flatten()])
-        real = seen.asked[held_out:]
-        queries = seen.queries[layer, held_out:][real], seen.question_ids[held_out:][real]
-        lexical_start(reader.retriever, (keys, tokens), queries, codes, weights)
+        retriever, view = decoder(model, layer).retriever, seen.layer(model, layer)
+        closed_form(retriever, view, seen, held_out, words)
         with torch.enable_grad():
-            _learn(reader.retriever, facts, others, seen.queries[layer], seen.asked, held_out, steps, generator)
+            learn(retriever, view, held_out, by_steps(steps), generator)
         with torch.no_grad():
-            scores = score(
-                reader.retriever, seen.queries[layer, :held_out], seen.asked[:held_out], torch.cat([facts, others])
-            )
+            blocks = torch.cat([view.facts, view.prose])
+            scores = score(retriever, view.queries[:held_out], seen.asked[:held_out], blocks)
         best = scores.topk(min(top, scores.shape[1])).indices
         own = torch.arange(held_out, device=best.device)[:, None]
         found.append((best == own).any(1).float().mean().item())
     return found
 
 
-def score(retriever: Retriever, queries: Tensor, asked: Tensor, blocks: Tensor) -> Tensor:
-    """The block rule: queries (q, W, d) whose tokens `asked` (q, W) marks, blocks (m, K, d), all normed -> (q, m)."""
-    vectors, keys = retriever.query(queries[asked]), retriever.key(blocks)
-    best = (vectors @ keys.flatten(0, 1).T).unflatten(1, keys.shape[:2]).amax(-1)
-    owner = asked.nonzero()[:, 0]
-    return best.new_zeros(len(queries), len(blocks)).index_add(0, owner, best)
-
-
-def _learn(
-    retriever: Retriever, facts: Tensor, prose: Tensor, queries: Tensor, asked: Tensor, held_out: int, steps: int,
-    generator: torch.Generator,
-) -> None:  # fmt: skip
-    """Cross-entropy over the blocks of a step's questions, of other facts and of prose."""
-    retriever.requires_grad_(True)
-    projectors = [*retriever.query.parameters(), *retriever.key.parameters()]
-    groups = [{"params": projectors, "lr": RATE}, {"params": [retriever.scale], "lr": SCALE_RATE, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / WARM_UP) * max(0.1, 1 - step / max(1, steps))
+def word_codes(model: MPlusForCausalLM, lessons: Lessons, seen: Seen) -> tuple[Tensor, Tensor]:
+    """What `lexical_start` needs of the vocabulary: codes (V, r), and weights (V,) by how rare tokens are."""
+    prose = torch.tensor([token for piece in lessons.prose.pieces for token in piece])
+    met = sum(
+        ids.flatten().cpu().bincount(minlength=model.config.vocab_size) / ids.numel()
+        for ids in (seen.fact_ids, seen.question_ids[seen.asked], prose)
     )
-    for _ in range(steps):
-        drawn = held_out + torch.randperm(len(facts) - held_out, generator=generator)[: ASKED + OTHERS]
-        rivals = torch.randint(len(prose), (OTHERS,), generator=generator)
-        now = drawn[:ASKED]
-        scores = score(retriever, queries[now], asked[now], torch.cat([facts[drawn], prose[rivals]]))
-        right = torch.arange(len(now), device=scores.device)
-        F.cross_entropy(scores * retriever.scale, right).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        schedule.step()
+    codes = token_codes(model.model.embed_tokens.weight.detach(), model.config.retriever_size)
+    return codes, rarity(torch.as_tensor(met) * 1e6).to(seen.asked.device)
+
+
+def closed_form(retriever: Retriever, view: Frozen, seen: Seen, held_out: int, words: tuple[Tensor, Tensor]) -> None:
+    """Set one layer's retriever by `lexical_start`; the first `held_out` facts are not looked at."""
+    keys = torch.cat([view.facts[held_out:].flatten(0, 1), view.prose.flatten(0, 1)])
+    tokens = torch.cat([seen.fact_ids[held_out:].flatten(), seen.prose_ids.flatten()])
+    real = seen.asked[held_out:]
+    queries = view.queries[held_out:][real], seen.question_ids[held_out:][real]
+    lexical_start(retriever, (keys, tokens), queries, *words)
 
 
 @torch.no_grad()
@@ -121,20 +100,32 @@ def look(model: MPlusForCausalLM, lessons: Lessons, generator: torch.Generator, 
     size, batch = config.block_size, min(32, num_facts)
     prose, prose_ids = _prose(model, lessons, batch)
     pick = lambda *shape: prose[:, torch.randint(prose.shape[1], shape, generator=generator).to(device)]  # noqa: E731
-    facts, fact_ids, queries, passages = [], [], [], []
-    while len(passages) < num_facts:
+    facts, fact_ids, prompts = [], [], []
+    while len(prompts) < num_facts:
         length = lessons.rng.randint(max(lessons.min_chunk, size), lessons.chunk_size)
-        drawn = [found for _ in range(min(batch, num_facts - len(passages))) if (found := lessons.alone(length))]
+        drawn = [found for _ in range(min(batch, num_facts - len(prompts))) if (found := lessons.alone(length))]
         if drawn:
             ids = torch.tensor([chunk for chunk, _ in drawn], device=device)
             facts.append(write_chunks(model, ids[:, None], pick(len(drawn), 1))[:, :, 0])
             fact_ids.append(ids[:, -size:])  # a memory token stands for the token it was made at
-            prompts = [lessons.rng.choice(items[0].questions).prompt for _, items in drawn]
-            passages += [[Passage(prompt, len(prompt))] for prompt in prompts]
-    packed = pack(passages, config.pad_token_id or 0).to(device)
-    for start in range(0, num_facts, batch):
+            prompts += [lessons.rng.choice(items[0].questions).prompt for _, items in drawn]
+    queries, asked, ids = look_at_questions(model, prompts, lambda rows: pick(rows, AROUND).flatten(2, 3), batch)
+    return Seen(torch.cat(facts, 1).float(), prose, queries, asked, torch.cat(fact_ids), prose_ids, ids)
+
+
+@torch.no_grad()
+def look_at_questions(
+    model: MPlusForCausalLM, prompts: list[list[int]], memories: Callable[[int], Tensor], batch: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normed states (L, m, W, d) of m questions, which are real (m, W), and their token ids (m, W).
+
+    memories: given a number of rows, what each is read behind: (L, rows, P, d).
+    """
+    passages, queries = [[Passage(prompt, len(prompt))] for prompt in prompts], []
+    packed = pack(passages, model.config.pad_token_id or 0).to(model.memory.new.device)
+    for start in range(0, len(prompts), batch):
         part = type(packed)(*(tensor[start : start + batch] for tensor in packed))
-        around = pick(len(part.ids), AROUND).flatten(2, 3)
+        around = memories(len(part.ids))
         states: list[Tensor] = []
 
         def keep(layer: int, normed: Tensor, states=states, around=around) -> Tensor:
@@ -142,12 +133,9 @@ def look(model: MPlusForCausalLM, lessons: Lessons, generator: torch.Generator, 
             return around[layer]
 
         with merged(model, READ):
-            behind(model, part, keep, AROUND * size)
+            behind(model, part, keep, around.shape[2])
         queries.append(torch.stack(states))
-    return Seen(
-        torch.cat(facts, 1).float(), prose, torch.cat(queries, 1).float(), packed.segments != NOTHING,
-        torch.cat(fact_ids), prose_ids, packed.ids,
-    )  # fmt: skip
+    return torch.cat(queries, 1).float(), packed.segments != NOTHING, packed.ids
 
 
 def _prose(model: MPlusForCausalLM, lessons: Lessons, batch: int) -> tuple[Tensor, Tensor]:
