@@ -93,4 +93,6 @@ def said(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(said(one) for one in value)
+    if isinstance(value, dict) and value.keys() == {"accuracy", "low", "high"}:
+        return f"{value['accuracy']:.3f} ({value['low']:.3f}-{value['high']:.3f})"
     return str(value)

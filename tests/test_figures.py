@@ -140,3 +140,18 @@ def test_measurements_are_read_from_their_files(tmp_path):
     header, cells = results.cells(found["results/kept"])
     assert header == list(rows[0]) and cells[0] == ["mplus", "0", "0.5", "0.4", "0.6", "10"]
     assert plots.measured(found["results/cost"].rows) is None
+    assert results.said({"accuracy": 0.1234, "low": 0.1, "high": 0.2}) == "0.123 (0.100-0.200)"
+
+
+def test_curves_of_several_models_ratios_or_live_facts_stay_apart():
+    row = {"method": "memoryllm", "distance": 0, "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 10}
+    for key, values, said in (
+        ("model", ("one", "two"), ["one", "two"]),
+        ("ratio", (2, 4), ["MemoryLLM, 2x compressed", "MemoryLLM, 4x compressed"]),
+        ("live", (1, 10), ["MemoryLLM", "MemoryLLM, 10 facts held"]),
+    ):
+        figure = plots.measured([row | {key: value, "distance": d} for value in values for d in (0, 512)])
+        assert [trace.name for trace in figure.data] == said and all(len(trace.x) == 2 for trace in figure.data)
+        assert len({trace.line.color for trace in figure.data}) == 2
+    groups = [row | {"group": name, "n": n} for name, n in (("a", 10), ("b", 10), ("mean", 2))]
+    assert plots.measured(groups).layout.meta["finding"].startswith("20 answers scored")

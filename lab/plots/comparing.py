@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from .look import finish, method_colour, method_name, share_of
+from .look import PALETTE, finish, method_colour, method_name, share_of
 
 
 def retention(rows: Sequence[Mapping]) -> go.Figure:
@@ -92,6 +92,11 @@ def second_bars(rows: Sequence[Mapping]) -> go.Figure:
     return finish(figure, finding, "seconds", "", 120 + 34 * len(rows), yaxis={"autorange": "reversed"})  # fmt: skip
 
 
+def _series(row: Mapping) -> tuple:
+    """What rows of one curve have in common: model, method, live facts, ratio of compression."""
+    return row.get("model"), row["method"], row.get("live", 1), row.get("ratio")
+
+
 def measured(rows: Sequence[Mapping]) -> go.Figure | None:
     """Rows of an evaluation {method, distance or group, accuracy, low, high, n}: curves by distance, or bars by group.
 
@@ -101,16 +106,20 @@ def measured(rows: Sequence[Mapping]) -> go.Figure | None:
     if not rows or key is None or not all("accuracy" in row and "method" in row for row in rows):
         return None
     figure = go.Figure()
-    for method, live in dict.fromkeys((row["method"], row.get("live", 1)) for row in rows):
-        mine = [row for row in rows if row["method"] == method and row.get("live", 1) == live]
-        name = method_name(method) + (f", {live} facts held" if live != 1 else "")
+    kinds = list(dict.fromkeys(map(_series, rows)))
+    several, methods = len({model for model, *_ in kinds}) > 1, [method for _, method, *_ in kinds]
+    for number, (model, method, live, ratio) in enumerate(kinds):
+        mine = [row for row in rows if _series(row) == kinds[number]]
+        name = str(model) if several else method_name(method)
+        name += (f", {live} facts held" if live != 1 else "") + (f", {ratio}x compressed" if ratio else "")
         y = np.array([row["accuracy"] for row in mine])
         band = {
             "array": np.maximum(0, [row.get("high", row["accuracy"]) for row in mine] - y),
             "arrayminus": np.maximum(0, y - [row.get("low", row["accuracy"]) for row in mine]),
             "thickness": 1, "width": 3,
         }  # fmt: skip
-        x, hue = [row[key] for row in mine], method_colour(method)
+        x = [row[key] for row in mine]
+        hue = method_colour(method) if methods.count(method) == 1 else PALETTE[number % len(PALETTE)]
         if key == "group":
             figure.add_bar(x=[str(v) for v in x], y=y, name=name, marker={"color": hue}, error_y=band)
         else:
@@ -119,7 +128,8 @@ def measured(rows: Sequence[Mapping]) -> go.Figure | None:
                 line={"color": hue, "width": 2, "dash": "solid" if live == 1 else "dot"},
             )  # fmt: skip
     best = max((row for row in rows if row["method"] == "mplus"), key=lambda row: row[key], default=None)
-    finding = f"{sum(row.get('n', 0) for row in rows):,} answers scored; the bars are 95 % intervals."
+    scored = sum(row.get("n", 0) for row in rows if row.get("group") != "mean")  # of a mean it is the groups
+    finding = f"{scored:,} answers scored; the bars are 95 % intervals."
     if best is not None and key == "distance":
         finding = f"M+ answers {share_of(best['accuracy'])} after {best[key]:,} tokens. {finding}"
     titles = {"distance": "tokens in between", "length": "tokens", "group": ""}
