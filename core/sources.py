@@ -60,11 +60,3 @@ def token_source(receipt: Receipt, chunk: int, slot: int, block_size: int) -> So
     span = receipt.chunks[chunk]
     position = span.end - block_size + slot
     return Source(receipt.id, chunk, position if position >= span.start else None)
-
-
-def source_text(receipt: Receipt, chunk: int) -> str:
-    """The characters of one chunk of a text."""
-    span = receipt.chunks[chunk]
-    if span.end <= span.start:
-        return ""
-    return receipt.text[receipt.spans[span.start][0] : receipt.spans[span.end - 1][1]]
