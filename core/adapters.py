@@ -73,7 +73,7 @@ def use_adapter(model: nn.Module, name: str) -> Iterator[None]:
             if learns:
                 layer.set_adapter(names)
             else:  # nothing is to be frozen, so there is nothing to undo
-                layer._active_adapter = names
+                vars(layer)["_active_adapter"] = names  # Module.__setattr__ would cost a tenth of a token
         for parameter in trainable:
             parameter.requires_grad_(True)
 

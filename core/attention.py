@@ -64,7 +64,7 @@ def _few(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) 
         scores = product(some, keys)
         own = scores.view(-1, length, past + length)[..., past:]
         own.masked_fill_(hidden[index // kv_heads % len(hidden)], -torch.inf)
-        mixed[index] = product(scores.softmax(-1), values.t())
+        mixed[index] = product(torch.softmax(scores, -1, out=scores), values.t())
     return mixed.view(batch, heads, length, width).transpose(1, 2)
 
 

@@ -71,6 +71,13 @@ class PrefixLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
+    def add_position(self) -> tuple[Tensor, Tensor, int]:
+        """Room for one position more, counted already; the caller fills it: storage of keys, of values, and its row."""
+        keys, start = cast(Tensor, self.keys), self.get_seq_length()
+        storage = self._with_room(keys, start, start + 1)
+        self.keys, self.values = (each[:, :, : start + 1] for each in storage)
+        return *storage, start
+
     def _with_room(self, like: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
         """The storage behind `self.keys`, or a larger copy where it is full or beam search has replaced the keys."""
         if self.storage is not None and self.storage[0].shape[2] >= end and len(self.storage[0]) == len(like):

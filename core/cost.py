@@ -156,9 +156,8 @@ def _count(config: MPlusConfig, layers: int, fused: bool, dtype: torch.dtype) ->
             names = tuple(end for part in product for end in (f"{part}.weight", f"{part}.base_layer.weight"))
             size = sum(parameter.numel() for name, parameter in model.named_parameters() if name.endswith(names))
             copies = adapters if targets & set(product) else 1
-            if single:  # packed for each adapter, and as it is for single tokens unless the product narrows
-                alone = product == ("down_proj",) or (product == ("o_proj",) and "o_proj" not in targets)
-                count += size * (copies + (0 if alone else 1))
+            if single:  # packed for each adapter, and for single tokens once more where the parameter will not do
+                count += size * (copies + (0 if len(product) == 1 and product[0] not in targets else 1))
             elif product != ("o_proj",) or "o_proj" in targets:
                 count += size * copies
     return count

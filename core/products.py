@@ -28,16 +28,14 @@ def direct(x: Tensor) -> bool:
 class Product:
     """Linear maps of one input as one product per adapter, the adapter and what scales the input added in.
 
-    Kept as (in, out) for single rows and, where oneDNN multiplies, once more in its own order for longer inputs; maps
-    that narrow are read as quickly in that order, so they have no other. Both are made when they are first needed and
-    anew when a weight changes.
+    Kept as (in, out) for single rows and, where oneDNN multiplies, once more in its own order for longer inputs. Both
+    are made when they are first needed and anew when a weight changes.
     """
 
     def __init__(self, modules: list[Any], scale: nn.Parameter | None = None):
         """scale (in,): what every input is to be multiplied by first, as a norm does."""
         self.modules, self.scale = modules, scale
         self.adapted = any(isinstance(module, LoraLinear) for module in modules)
-        self.narrows = modules[0].in_features > sum(module.out_features for module in modules)
         self.kept: dict[tuple[str, bool], tuple[list[tuple[int, int]], Tensor]] = {}
         self.parts: dict[str, list[Tensor]] = {}
 
@@ -66,9 +64,14 @@ class Product:
         self.parts[adapter] = parts
         return parts
 
+    def rows(self, adapter: str) -> Tensor:
+        """The maps side by side, (in, out), contiguous: the parameter itself where nothing is added to it."""
+        own = self.modules[0].weight.t() if len(self.modules) == 1 and not self.adapted and self.scale is None else None
+        return own.detach() if own is not None and own.is_contiguous() else self.weight(adapter)
+
     def __call__(self, x: Tensor, adapter: str, decodes: bool = True) -> Tensor:
         """(..., in) -> (..., out of all maps). decodes: whether a single row is worth a weight of its own."""
-        if direct(x) and (self.narrows or not decodes or x.numel() > x.shape[-1]):
+        if direct(x) and (not decodes or x.numel() > x.shape[-1]):
             return torch.ops.mkldnn._linear_pointwise(x, self.weight(adapter, True), None, "none", [], "")
         if len(self.modules) == 1 and not self.adapted and self.scale is None:
             return self.modules[0](x)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .config import MPlusConfig
-from .products import product
+from .kernels import block_maxima
+from .products import direct, product
 
 
 def projector(size_in: int, size_out: int, depth: int) -> nn.Sequential:
@@ -51,8 +52,8 @@ Relevance = Callable[[Tensor, Keys], Tensor]
 """(queries (n, r) of the question's real tokens, keys of m tokens) -> scores (m,), higher is more relevant."""
 
 
-CHUNK = 1 << 19
-"""Matches of queries and keys that are held at once: 2 MB, so that they are used up before they leave the cache."""
+CHUNK = 1 << 18
+"""Matches of queries and keys that are held at once: 1 MB, so that they are used up before they leave the cache."""
 
 
 def dot(queries: Tensor, keys: Keys) -> Tensor:
@@ -65,10 +66,11 @@ def dot(queries: Tensor, keys: Keys) -> Tensor:
 
 def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
     """The authors' released rule: the mean over question tokens of sigmoid(q·k)."""
-    scores = queries.new_empty(len(keys.vectors))
-    for rows in chunks(len(scores), len(queries)):
-        scores[rows] = product(queries, near(keys.vectors[rows], queries)).sigmoid_().mean(0)
-    return scores
+    scores, average = queries.new_empty(1, len(keys.vectors)), queries.new_full((1, len(queries)), 1 / len(queries))
+    for rows in chunks(scores.shape[1], len(queries)):
+        matches = product(queries, near(keys.vectors[rows], queries))
+        scores[:, rows] = average @ matches.sigmoid_()  # a product is a quicker mean
+    return scores[0]
 
 
 def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
@@ -91,13 +93,15 @@ QUERIES = 64
 def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:
     """The best match of each question token in each block: (num_blocks, n); -inf where a block has no token.
 
-    Tokens of one write stand close together, so a chunk of rows touches few blocks, and they stay in the cache. An
-    index that is expanded along the last dimension takes torch's sorted, vectorised path.
+    Tokens of one write stand close together, so a chunk of rows touches few blocks, and they stay in the cache.
     """
     best = queries.new_full((num_blocks, len(queries)), -torch.inf)
     for rows in chunks(len(keys.vectors), len(queries)):
-        index = near(keys.blocks[rows, None], queries).expand(-1, len(queries))
-        best.scatter_reduce_(0, index, product(near(keys.vectors[rows], queries), queries), "amax")
+        matches, blocks = product(near(keys.vectors[rows], queries), queries), near(keys.blocks[rows], queries)
+        if direct(matches):
+            block_maxima(matches.numpy(), blocks.numpy(), best.numpy())
+        else:  # an index that is expanded along the last dimension takes torch's sorted, vectorised path
+            best.scatter_reduce_(0, blocks[:, None].expand(-1, len(queries)), matches, "amax")
     return best
 
 

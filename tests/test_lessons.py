@@ -8,9 +8,11 @@ from core.data import Documents, Source, cut_document
 from core.packing import find
 from core.streams import Facts, opens_with_an_answer
 from core.world import World
+from core.world.compounds import draw_compound
 from core.world.grammar import draw_clause
 from core.world.phrases import spelled
 from core.world.statements import CLAUSE, alike, draw, plain_statement
+from core.world.synonyms import reword
 from core.world.verbs import conjugate
 from tests.learners import little_lessons, little_tokenizer
 
@@ -81,6 +83,32 @@ def test_the_grammar_asks_for_every_part_of_any_clause():
     assert sum(count > 1 for count in parts) > 0.7 * len(parts) and max(parts) >= 3
     assert {"Who", "What", "Where", "When", "How", "Which", "Whom", "By", "With", "Since"} <= openings
     assert len({draw_clause(world)[0] for _ in range(500)}) == 500
+
+
+def test_sentences_of_several_clauses_keep_every_answer_and_hold_what_is_not_asked():
+    world, longer, parts = World(random.Random(8), ["willow", "harbour", "seven"]), 0, []
+    for _ in range(2000):
+        said, asked, subject = draw_compound(world)
+        assert "  " not in said and "{" not in said and said == said.strip() and subject
+        for question, answer in asked:
+            assert answer and answer in said and "  " not in question and "{" not in question
+        longer += any(mark in said for mark in (",", ";", ":", " - ", " because ", " until ", " that ", " and "))
+        parts.append(len({answer for _, answer in asked}))
+    assert longer > 1300 and sum(count > 1 for count in parts) > 1400 and max(parts) >= 5
+    assert len({draw_compound(world)[0] for _ in range(500)}) == 500
+
+
+def test_a_question_in_other_words_keeps_its_form():
+    rng = random.Random(9)
+    said = {reword(rng, "Where did Anna purchase the huge car", "Leeds", share=1) for _ in range(300)}
+    plain = {text for text in said if text.startswith("Where")}
+    assert plain == {f"Where did Anna {v} the {a} vehicle" for v in ("buy", "get") for a in ("big", "large")}
+    assert any(text.endswith(": where did Anna buy the big vehicle") for text in said)
+    kinds = {reword(rng, "What did Anna see", "brown parrot", share=0) for _ in range(300)}
+    assert {"What did Anna see", "Which bird did Anna see", "What kind of animal did Anna see"} <= kinds
+    assert not any("bird" in reword(rng, "What did Anna see", "lamp") for _ in range(100))
+    untouched = "Who carted it to Kearsbucket"  # parts of words are no words
+    assert {reword(rng, untouched, "Ben", share=1) for _ in range(50)} & {untouched}
 
 
 def test_numbers_in_words_and_verbs_in_all_forms():

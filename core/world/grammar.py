@@ -38,7 +38,7 @@ def _action(world: Any) -> Clause:
         others_said = [other.said for other in parts if other is not part]
         always = [what.said] if what and part is not what else []
         rest = " ".join([*always, _some(world, [text for text in others_said if text not in always])])
-        asked += _ask(world, part, f"{auxiliary} {who.said} {form} {rest}")
+        asked += ask(world, part, f"{auxiliary} {who.said} {form} {rest}")
     rest = " ".join(part.said for part in parts)
     order = world.rng.random()
     if order < 0.15 and others:
@@ -56,11 +56,11 @@ def _passive(world: Any, who: Part, verb: Verb, what: Part, others: list[Part]) 
     asked: list[tuple[str, str]] = []
     if by:
         agent = Part(who.said, who.answer, [("By whom", ""), ("Who", "by")])
-        asked += _ask(world, agent, f"{auxiliary} {what.said} {form}")
+        asked += ask(world, agent, f"{auxiliary} {what.said} {form}")
     if by or tail:
-        asked += _ask(world, what, f"{be} {verb.participle} {' '.join(tail) or f'by {who.said}'}", stranded=False)
+        asked += ask(world, what, f"{be} {verb.participle} {' '.join(tail) or f'by {who.said}'}", stranded=False)
     for part in others:
-        asked += _ask(world, part, f"{auxiliary} {what.said} {form}")
+        asked += ask(world, part, f"{auxiliary} {what.said} {form}")
     return " ".join([what.said, be, verb.participle, *([f"by {who.said}"] if by else []), *tail]), asked, what.said
 
 
@@ -68,8 +68,8 @@ def _giving(world: Any) -> Clause:
     who, to, what = person(world), person(world), thing(world)
     said, auxiliary, form = _tense(world, world.pick(GIVING_VERBS), False)
     asked = _who(who, f"{said} {to.said} {what.said}")
-    asked += _ask(world, what, f"{auxiliary} {who.said} {form} {to.said}")
-    asked += _ask(world, to, f"{auxiliary} {who.said} {form} {what.said}")
+    asked += ask(world, what, f"{auxiliary} {who.said} {form} {to.said}")
+    asked += ask(world, to, f"{auxiliary} {who.said} {form} {what.said}")
     return f"{who.said} {said} {to.said} {what.said}", asked, who.said
 
 
@@ -77,12 +77,12 @@ def _state(world: Any) -> Clause:
     """The thesis is about medieval beekeeping."""
     subject, state, be = owned(world, noun_phrase(world)), world.pick(STATES), world.pick(["is", "is", "was"])
     other = world.rng.choice((thing, thing, person))(world)
-    asked = _ask(world, other, f"{be} {subject} {state}")
+    asked = ask(world, other, f"{be} {subject} {state}")
     first, _, last = state.rpartition(" ")
     if first:  # the preposition may come to the front
         asked += [
             (f"{last.capitalize()} {question[0].lower()}{question[1:]}", answer)
-            for question, answer in _ask(world, other, f"{be} {subject} {first}")
+            for question, answer in ask(world, other, f"{be} {subject} {first}")
         ]
     asked.append((f"What {be} {state} {other.said}", _core(subject)))
     return f"{subject} {be} {state} {other.said}", asked, subject
@@ -102,7 +102,7 @@ def _role(world: Any) -> Clause:
         question = world.pick([f"What is the {title} called", f"What is the name of the {title}"])
         return f"the {title} {verb} {name}", [(question, name)], title
     other = person(world) if somebody else thing(world)
-    asked = _ask(world, other, f"{auxiliary} the {title} {more}")
+    asked = ask(world, other, f"{auxiliary} the {title} {more}")
     asked.append((f"What {auxiliary} {other.said} {more}".strip(), title))
     text = f"{other.said} {be} the {title}" if world.rng.random() < 0.2 else f"the {title} {be} {other.said}"
     return text, asked, title
@@ -127,7 +127,7 @@ def _somewhere(world: Any) -> Clause:
         phrase = f"{noun(world)} that {person(world).said} {world.pick(THING_VERBS).past}"
     subject, where = owned(world, phrase), world.rng.choice((place, place, moment))(world)
     auxiliary, form = (be, "") if be in ("is", "was") else ("does", be.removesuffix("s"))
-    asked = _ask(world, where, f"{auxiliary} {subject} {form}")
+    asked = ask(world, where, f"{auxiliary} {subject} {form}")
     asked.append((f"What {be} {where.said}", _core(subject)))
     text = f"{where.said} {be} {subject}" if world.rng.random() < 0.2 else f"{subject} {be} {where.said}"
     return text, asked, subject
@@ -138,7 +138,7 @@ def _request(world: Any) -> Clause:
     verb, what, other = world.pick(THING_VERBS), thing(world), world.rng.choice((place, moment, companion))(world)
     please = world.pick(["please", "do not forget to", "you should", "we have to", "always", "never", "remember to"])
     should = f"should {'we' if please == 'we have to' else world.pick(['I', 'you', 'we'])} {verb.base}"
-    asked = _ask(world, what, f"{should} {other.said}") + _ask(world, other, f"{should} {what.said}")
+    asked = ask(world, what, f"{should} {other.said}") + ask(world, other, f"{should} {what.said}")
     return f"{please} {verb.base} {what.said} {other.said}", asked, what.said
 
 
@@ -147,7 +147,7 @@ def _condition(world: Any) -> Clause:
     subject, state, when = owned(world, noun_phrase(world)), world.pick(CONDITIONS), moment(world)
     be = "has been" if when.said.startswith("since") else world.pick(["is", "was"])
     auxiliary, _, more = be.partition(" ")
-    asked = _ask(world, when, f"{auxiliary} {subject} {more} {state}")
+    asked = ask(world, when, f"{auxiliary} {subject} {more} {state}")
     asked.append((f"What {be} {state} {when.said}", _core(subject)))
     return f"{subject} {be} {state} {when.said}", asked, subject
 
@@ -155,7 +155,7 @@ def _condition(world: Any) -> Clause:
 # ── what they share ──
 
 
-def _ask(world: Any, part: Part, body: str, stranded: bool = True) -> list[tuple[str, str]]:
+def ask(world: Any, part: Part, body: str, stranded: bool = True) -> list[tuple[str, str]]:
     """The question for a part, none where nobody could answer."""
     if not part.answer:
         return []

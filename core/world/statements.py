@@ -6,13 +6,14 @@ understood, and a sentence that was read once is asked several times: most of a 
 
 from dataclasses import dataclass
 
+from .compounds import draw_compound
 from .facts import Fact, World, capital
 from .grammar import draw_clause
 from .phrasings import PATTERNS, draw_statement
 from .relations import ATTRIBUTES, RELATIONS
 
 CLAUSE = "clause"
-CLAUSES, PATTERNED = 0.45, 0.25  # shares of what is drawn; the rest are facts of two parts
+COMPOUNDS, CLAUSES, PATTERNED = 0.25, 0.25, 0.2  # shares of what is drawn; the rest are facts of two parts
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def questioned(world: World, fact: Fact) -> Statement:
 
 
 def draw(world: World, about: Statement | None = None) -> Statement:
-    """Clauses of the grammar, patterns of several parts, and facts of two parts, which come in so many shares.
+    """Sentences of one clause or more, patterns of several parts, and facts of two parts, in so many shares.
 
     about: something else about the subject of this statement, which has two parts itself (else it is of no effect).
     """
@@ -62,12 +63,12 @@ def draw(world: World, about: Statement | None = None) -> Statement:
         return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
     while True:
         kind = world.rng.random()
-        if kind < CLAUSES:
-            said, pairs, subject = draw_clause(world)
+        if kind < COMPOUNDS + CLAUSES:
+            said, pairs, subject = (draw_compound if kind < COMPOUNDS else draw_clause)(world)
             asked = tuple((f"{capital(question)}?", answer) for question, answer in pairs if answer)
             found = Statement(world.dress(said), asked, subject, CLAUSE)
         else:
-            found = alike(world, 1, kind < CLAUSES + PATTERNED)[0]
+            found = alike(world, 1, kind < COMPOUNDS + CLAUSES + PATTERNED)[0]
         if found.questions:
             return found
 

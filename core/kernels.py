@@ -1,0 +1,187 @@
+"""What torch has no quick operation for on a CPU, compiled: a decoded token, and the best match in every block.
+
+As a row of torch operations a decoded token costs more in Python than in arithmetic, and four queries are no product
+that a library multiplies well. Here weights, keys and values are each read once, in their order, at the memory bus's
+speed.
+
+Compiled by numba at its first call, which takes some seconds once per machine: the result is kept on the disk. All
+arrays are float32 and contiguous: with unknown strides the compiler makes no vector instructions.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+BLOCK = 64
+"""Terms that are summed before they are added to the rest: a long sum of float32 loses fewer digits so."""
+LOG2_E, LN_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def block_maxima(matches, blocks, best):
+    """best (number of blocks, n): each column's largest match among the rows (m, n) of each block, or what it was."""
+    for row in range(len(matches)):
+        values, largest = matches[row], best[blocks[row]]
+        for i in range(len(values)):
+            largest[i] = max(largest[i], values[i])
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def decode_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale):
+    """The layer's output for one token, put into `x`; its key and value are put into row `start` of the cache.
+
+    x (d,) is the layer's raw input. Weights are (inputs, outputs), contiguous: heads maps to queries, keys and values,
+    gates to gate and up, both with the scale of the norm before them in it. cos, sin (head dim,). keys, values
+    (kv heads, capacity, head dim). The activation is SiLU; heads turn as in `transformers`, half against half.
+    """
+    num_kv, _, size = keys.shape
+    joined = _normed_product(x, heads, epsilon).reshape(-1, size)
+    groups = (len(joined) // num_kv) - 2
+    num_queries = groups * num_kv
+    for head in range(num_queries + num_kv):
+        _turn(joined[head], cos, sin)
+    for head in range(num_kv):
+        keys[head, start] = joined[num_queries + head]
+        values[head, start] = joined[num_queries + num_kv + head]
+    mixed = np.zeros((num_queries, size), np.float32)
+    for head in range(num_kv):
+        group = slice(head * groups, (head + 1) * groups)
+        _attend(joined[group], keys[head, : start + 1], values[head, : start + 1], scale, mixed[group])
+    _add_product(mixed.reshape(-1), out, x)
+    inner = _normed_product(x, gates, epsilon)
+    half = len(inner) // 2
+    for i in range(half):
+        inner[i] *= inner[half + i] / (np.float32(1) + math.exp(-inner[i]))
+    _add_product(inner[:half], down, x)
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def _normed_product(x, weight, epsilon):
+    """x over its root mean square, times the weight."""
+    total = np.float32(0)
+    for i in range(len(x)):
+        total += x[i] * x[i]
+    result = np.zeros(weight.shape[1], np.float32)
+    _add_product(x / np.sqrt(total / np.float32(len(x)) + epsilon), weight, result)
+    return result
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def _add_product(x, weight, result):
+    """result += x times weight (inputs, outputs); four rows at a time, so that what they add to is seldom read."""
+    part = np.empty_like(result)
+    for start in range(0, len(x), BLOCK):
+        end = min(len(x), start + BLOCK)
+        part[:] = 0
+        count = end - (end - start) % 4
+        for i in range(start, count, 4):
+            a, b, c, d = x[i], x[i + 1], x[i + 2], x[i + 3]
+            first, second, third, fourth = weight[i], weight[i + 1], weight[i + 2], weight[i + 3]
+            for j in range(len(part)):
+                part[j] += a * first[j] + b * second[j] + c * third[j] + d * fourth[j]
+        for i in range(count, end):
+            for j in range(len(part)):
+                part[j] += x[i] * weight[i, j]
+        result += part
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def _turn(head, cos, sin):
+    """RoPE, in place."""
+    half = len(head) // 2
+    for i in range(half):
+        low, high = head[i], head[half + i]
+        head[i] = low * cos[i] - high * sin[i]
+        head[half + i] = high * cos[half + i] + low * sin[half + i]
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def _attend(queries, keys, values, scale, mixed):
+    """What the queries of one group (group, size) make of keys and values (P, size), put into mixed (group, size).
+
+    Queries are taken four at a time, with zeros for those that are missing: so a key is read once for all of them.
+    """
+    four, sums = np.zeros((4, queries.shape[1]), np.float32), np.zeros((4, queries.shape[1]), np.float32)
+    scores, part = np.empty((4, len(keys)), np.float32), np.empty_like(sums)
+    powers = np.empty(len(keys), np.float32)
+    for first in range(0, len(queries), 4):
+        count = min(4, len(queries) - first)
+        four[:count], sums[:] = queries[first : first + count] * scale, 0
+        _scores(four, keys, scores)
+        for row in range(count):
+            _softmax(scores[row], powers.view(np.int32), powers)
+        for start in range(0, len(keys), BLOCK):
+            end = min(len(keys), start + BLOCK)
+            part[:] = 0
+            _mix(scores[:, start:end], values[start:end], part)
+            sums += part
+        mixed[first : first + count] = sums[:count]
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def _scores(four, keys, scores):
+    """scores (4, P) of four queries (4, size) with keys (P, size)."""
+    first, second, third, fourth = four[0], four[1], four[2], four[3]
+    for place in range(len(keys)):
+        key = keys[place]
+        a = b = c = d = np.float32(0)
+        for i in range(len(key)):
+            a += first[i] * key[i]
+            b += second[i] * key[i]
+            c += third[i] * key[i]
+            d += fourth[i] * key[i]
+        scores[0, place], scores[1, place], scores[2, place], scores[3, place] = a, b, c, d
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def _softmax(scores, exponents, powers):
+    """In place. `exponents` and `powers` are the same memory as integers and as float32: room for powers of two.
+
+    e^x is 2^n times a polynomial of what is left of x: unlike the library's function, it becomes vector instructions.
+    """
+    top, total = scores.max(), np.float32(0)
+    for place in range(len(scores)):
+        x = max(scores[place] - top, np.float32(-87)) * LOG2_E
+        n = np.floor(x + np.float32(0.5))
+        rest = (x - n) * LN_2
+        e = np.float32(1 / 5040) * rest + np.float32(1 / 720)
+        e = e * rest + np.float32(1 / 120)
+        e = e * rest + np.float32(1 / 24)
+        e = e * rest + np.float32(1 / 6)
+        e = e * rest + np.float32(1 / 2)
+        scores[place] = (e * rest + np.float32(1)) * rest + np.float32(1)
+        exponents[place] = (np.int32(n) + np.int32(127)) << np.int32(23)
+    for place in range(len(scores)):
+        scores[place] *= powers[place]
+        total += scores[place]
+    scores /= total
+
+
+@njit(fastmath=True, cache=True, nogil=True)
+def _mix(weights, values, sums):
+    """sums (4, size) += weights (4, P) times values (P, size), two values at a time."""
+    first, second, third, fourth = sums[0], sums[1], sums[2], sums[3]
+    count = len(values) - len(values) % 2
+    for place in range(0, count, 2):
+        one, other = values[place], values[place + 1]
+        a, b, c, d = weights[0, place], weights[1, place], weights[2, place], weights[3, place]
+        e, f, g, h = weights[0, place + 1], weights[1, place + 1], weights[2, place + 1], weights[3, place + 1]
+        for i in range(len(one)):
+            x, y = one[i], other[i]
+            first[i] += a * x + e * y
+            second[i] += b * x + f * y
+            third[i] += c * x + g * y
+            fourth[i] += d * x + h * y
+    for place in range(count, len(values)):
+        for i in range(sums.shape[1]):
+            for row in range(4):
+                sums[row, i] += weights[row, place] * values[place, i]
+
+
+def compile_kernels() -> None:
+    """Compile now what else the first answer would wait for; where that was done before it is read from the disk."""
+    empty = (np.zeros(shape, np.float32) for shape in ((4,), (4, 12), (4, 4), (4, 4), (2, 4), (4,), (4,)))
+    cache = np.zeros((1, 2, 4), np.float32)
+    decode_layer(*empty, cache, cache.copy(), 0, np.float32(1), np.float32(1))
+    block_maxima(np.zeros((1, 1), np.float32), np.zeros(1, np.int64), np.zeros((1, 1), np.float32))
