@@ -98,7 +98,7 @@ def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:
     best = queries.new_full((num_blocks, len(queries)), -torch.inf)
     for rows in chunks(len(keys.vectors), len(queries)):
         matches, blocks = product(near(keys.vectors[rows], queries), queries), near(keys.blocks[rows], queries)
-        if direct(matches):
+        if direct(matches) and not matches.requires_grad:
             block_maxima(matches.numpy(), blocks.numpy(), best.numpy())
         else:  # an index that is expanded along the last dimension takes torch's sorted, vectorised path
             best.scatter_reduce_(0, blocks[:, None].expand(-1, len(queries)), matches, "amax")
