@@ -33,7 +33,8 @@ def grouped_attention(
             return _one(grouped, key, value, attention_mask, scale).view(batch, 1, heads, width), None
         mixed = F.scaled_dot_product_attention(grouped, key, value, attention_mask, scale=scale)
         return mixed.reshape(batch, 1, heads, width), None
-    if plain and length <= min(SHORT, past) and _hides_no_past(attention_mask, past):
+    short = plain and length <= min(SHORT, past)
+    if short and attention_mask is not None and _hides_no_past(attention_mask, past):
         return _few(query, key, value, attention_mask, scale), None
     mixed = F.scaled_dot_product_attention(
         query, key, value, attention_mask, dropout_p=kwargs.get("dropout", 0.0), scale=scale, enable_gqa=groups > 1
@@ -41,9 +42,8 @@ def grouped_attention(
     return mixed.transpose(1, 2).contiguous(), None
 
 
-def _hides_no_past(mask: Tensor | None, past: int) -> bool:
-    whole = mask is not None and mask.dtype == torch.bool and mask.shape[1] == 1
-    return whole and bool(mask[..., :past].all())
+def _hides_no_past(mask: Tensor, past: int) -> bool:
+    return mask.dtype == torch.bool and mask.shape[1] == 1 and bool(mask[..., :past].all())
 
 
 def _one(grouped: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:

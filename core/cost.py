@@ -8,6 +8,7 @@ Every component is counted as core stores it; tests hold the counts against the 
 
 import argparse
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ PAPER_MB = {
 }
 """Peak GPU memory in the paper's Table 1, MB (arXiv 2502.00592)."""
 
-LLAMA_8B = dict(
+LLAMA_8B: dict[str, Any] = dict(
     vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_hidden_layers=32, num_attention_heads=32,
     num_key_value_heads=8, head_dim=128, tie_word_embeddings=False, max_position_embeddings=131_072,
 )  # fmt: skip

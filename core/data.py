@@ -53,7 +53,7 @@ def open_source(source: Source, seed: int = 0) -> datasets.IterableDataset:
             raise ValueError(f"{path} holds no .txt, .jsonl or .parquet file; name one, or a folder that has some.")
         files = [path] if path.is_file() else sorted(path.rglob(f"*{suffix}"))
         random.Random(seed).shuffle(files)
-        options = {"sample_by": "document"} if suffix == ".txt" else {}
+        options: dict[str, Any] = {"sample_by": "document"} if suffix == ".txt" else {}
         stream = datasets.load_dataset(
             READERS[suffix], data_files=[str(file) for file in files], split="train", streaming=True, **options
         )

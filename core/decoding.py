@@ -6,7 +6,7 @@ more runs through a layer as one compiled function (`core.kernels`).
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class FusedLayer:
         self.plain = any(getattr(module, "base_layer", module).bias is not None for module in inside)
         self.size, self.epsilon = attention.head_dim, before.variance_epsilon
         self.num_queries = attention.config.num_attention_heads
-        self.num_rotated = self.num_queries + attention.config.num_key_value_heads
+        self.num_rotated = self.num_queries + self.num_queries // attention.num_key_value_groups
         self.act: Callable[[Tensor], Tensor] = mlp.act_fn
         self.compiles = attention.config.hidden_act == "silu"
         self.last_only = False  # whether only the last position is asked for, as in the last layer of a prefill
@@ -93,7 +93,7 @@ class FusedLayer:
         return (x * (length.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_())).to(x.dtype)
 
     def __call__(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, position_ids: Any = None,
         past_key_values: Any = None, use_cache: bool | None = False, position_embeddings: Any = None, **kwargs: Any,
     ) -> Tensor:  # fmt: skip
         layer, attention = self.layer, self.layer.self_attn
@@ -104,7 +104,7 @@ class FusedLayer:
             )  # fmt: skip
         if isinstance(past_key_values, MemoryCache):
             past_key_values.lay_prefix(layer, hidden_states)
-            slot = past_key_values.layers[attention.layer_idx]
+            slot = cast(PrefixLayer, past_key_values.layers[attention.layer_idx])
             if self._decodes(hidden_states, attention_mask, slot):
                 return self._one_token(hidden_states, slot, *position_embeddings)
         adapter, (cos, sin) = self._adapter(), position_embeddings
@@ -133,11 +133,12 @@ class FusedLayer:
 
     def _one_token(self, hidden_states: Tensor, slot: PrefixLayer, cos: Tensor, sin: Tensor) -> Tensor:
         adapter, result = self._adapter(), hidden_states.clone(memory_format=torch.contiguous_format)
-        weights = [product.rows(adapter).numpy() for product in self.products]
+        heads, out, gates, down = (product.rows(adapter).numpy() for product in self.products)
         keys, values, row = slot.add_position()
         epsilon, scale = np.float32(self.epsilon), np.float32(self.layer.self_attn.scaling)
-        turn = (each.view(-1).numpy() for each in (cos, sin))
-        decode_layer(result.view(-1).numpy(), *weights, *turn, keys[0].numpy(), values[0].numpy(), row, epsilon, scale)
+        token, turn = result.view(-1).numpy(), (cos.view(-1).numpy(), sin.view(-1).numpy())
+        cache = keys[0].numpy(), values[0].numpy()
+        decode_layer(token, heads, out, gates, down, turn[0], turn[1], cache[0], cache[1], row, epsilon, scale)
         return result
 
 

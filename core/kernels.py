@@ -181,7 +181,7 @@ def _mix(weights, values, sums):
 
 def compile_kernels() -> None:
     """Compile now what else the first answer would wait for; where that was done before it is read from the disk."""
-    empty = (np.zeros(shape, np.float32) for shape in ((4,), (4, 12), (4, 4), (4, 4), (2, 4), (4,), (4,)))
-    cache = np.zeros((1, 2, 4), np.float32)
-    decode_layer(*empty, cache, cache.copy(), 0, np.float32(1), np.float32(1))
+    x, square, cache = np.zeros(4, np.float32), np.zeros((4, 4), np.float32), np.zeros((1, 2, 4), np.float32)
+    heads, one = np.zeros((4, 12), np.float32), np.float32(1)
+    decode_layer(x, heads, square, square, square[:2], x, x, cache, cache.copy(), 0, one, one)
     block_maxima(np.zeros((1, 1), np.float32), np.zeros(1, np.int64), np.zeros((1, 1), np.float32))

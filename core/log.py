@@ -1,5 +1,7 @@
 """Θ of one layer: an append-only log of memory tokens. Forks share rows, so snapshots cost nothing."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -150,7 +152,8 @@ class TokenLog:
     def with_tokens(self, tokens: Tensor) -> "TokenLog":
         """A log of the same rows that stores these tokens (m, w) instead."""
         device = self._columns["keys"].device
-        twin = TokenLog(tokens, *(getattr(self, name) for name in ("keys", "born", "block", "slot", "recall")), device)
+        others = {name: getattr(self, name) for name in ("keys", "born", "block", "slot", "recall")}
+        twin = TokenLog(tokens, **others, device=device)
         twin.merged = self.merged
         return twin
 
@@ -190,7 +193,7 @@ def unpack_logs(packed: dict[str, Tensor], dtype: torch.dtype, num_layers: int, 
 
 def _unpack(packed: dict[str, Tensor], prefix: str, dtype: torch.dtype, d: int, r: int) -> TokenLog:
     kinds = {"tokens": dtype, "keys": dtype, "recall": torch.float64}
-    columns: dict[str, Tensor] = {}
+    columns: dict[str, Any] = {}
     for name in (*TokenLog.APPENDED, *TokenLog.CHANGED):
         column = packed.get(prefix + name, torch.empty(()))
         length = len(columns["tokens"]) if columns else column.numel() // d

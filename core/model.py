@@ -36,7 +36,7 @@ class MemoryTokens(nn.Module):
         if config.has_bos:
             self.bos = nn.Parameter(torch.empty(layers, 1, d))
         self.new = nn.Parameter(torch.empty(1, 1, d))
-        self.pool = nn.Buffer(torch.empty(layers, config.pool_size, d))
+        self.pool: Tensor = nn.Buffer(torch.empty(layers, config.pool_size, d))
 
 
 class MPlusDecoderLayer(LlamaDecoderLayer):

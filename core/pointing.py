@@ -10,10 +10,11 @@ statement, or in memory on what was written at it. It is a hint in training only
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from .model import MPlusForCausalLM
 from .packing import Passage, find
@@ -85,7 +86,8 @@ def attention_of(model: MPlusForCausalLM, taught: bool = True) -> Iterator[dict[
     Only these layers leave the fused attention, and everything is put back.
     """
     weights: dict[int, Tensor] = {}
-    count, heads = len(model.model.layers), model.config.num_attention_heads // model.config.num_key_value_heads
+    count, attention = len(model.model.layers), cast(LlamaAttention, model.model.layers[0].self_attn)
+    heads = attention.num_key_value_groups
     layers = sorted({max(0, count + layer) for layer in LAYERS}) if taught else []
     attentions: list[Any] = [model.model.layers[layer].self_attn for layer in layers]
     config, hooks = model.config, []

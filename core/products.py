@@ -56,7 +56,7 @@ class Product:
         return known[1]
 
     def _parts(self, adapter: str) -> list[Tensor]:
-        parts: list[Tensor] = [] if self.scale is None else [self.scale]
+        parts: list[Any] = [] if self.scale is None else [self.scale]
         for module in self.modules:
             parts.append(getattr(module, "base_layer", module).weight)
             if isinstance(module, LoraLinear) and adapter in module.lora_A:
@@ -81,6 +81,6 @@ class Product:
 def _added(module: Any, adapter: str) -> Tensor:
     """The weight (out, in) of a linear map with an adapter added in, if it has it."""
     if isinstance(module, LoraLinear):
-        weight = module.get_base_layer().weight
+        weight: Any = module.get_base_layer().weight
         return weight + module.get_delta_weight(adapter) if adapter in module.lora_A else weight
     return module.weight

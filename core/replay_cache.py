@@ -70,7 +70,8 @@ class ReplayCache(MemoryCache):
         slot = cast(PrefixLayer, self.layers[index])
         if slot.is_initialized:
             return
-        shape = len(self.memories), self.replay.model.config.num_key_value_heads, self.capacity, attention.head_dim
+        num_heads = cast(int, self.replay.model.config.num_key_value_heads)
+        shape = len(self.memories), num_heads, self.capacity, attention.head_dim
         keys, values = self.storage.get(index, shape, hidden)
         if self.bos:
             bos = split_heads(project(self.replay.model.memory.bos[None, index], layer), attention)

@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from tqdm import tqdm
@@ -85,7 +86,7 @@ def lessons_of(wanted: str | None, base: str | None) -> tuple[Lesson, ...]:
     return MINI[int(first) - 1 : int(last or first)]
 
 
-def settings_of(args: argparse.Namespace) -> dict[str, object]:
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The fields of the memory that --set names. Raises ValueError for what is not FIELD=VALUE."""
     found = {}
     for setting in args.set:

@@ -6,7 +6,7 @@ heart either. Everything is drawn from a `random.Random`; the same seed gives th
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .phrasings import draw_pattern
@@ -51,7 +51,7 @@ class World:
 
     # ── words and values ──
 
-    def pick(self, options: list[str]) -> str:
+    def pick(self, options: Sequence[str]) -> str:
         return self.rng.choice(options)
 
     def invented(self) -> str:
@@ -158,33 +158,33 @@ class World:
 
     def _fact(self, subject: str | None, relation: Relation | None, value: str | None) -> Fact:
         relation = relation or self.rng.choice(RELATIONS if self.rng.random() < 0.6 else ATTRIBUTES)
-        subject = subject or getattr(self, relation.subject)()
+        about: str = subject or getattr(self, relation.subject)()
         value = value or self.value(relation.value)
-        while value.lower() in subject.lower():
+        while value.lower() in about.lower():
             value = self.value(relation.value)
         extra = self.owned() if "{o}" in relation.statements[0] else ""
-        said, asked = subject, subject
-        if relation.subject == "person" and not subject.startswith(tuple(TITLES)) and self.rng.random() < 0.25:
+        said, asked = about, about
+        if relation.subject == "person" and not about.startswith(tuple(TITLES)) and self.rng.random() < 0.25:
             kin = self.pick(KIN)
-            said = f"my {kin} {subject}"
-            asked = self.rng.choice((subject, f"my {kin} {subject}", f"your {kin} {subject}"))
+            said = f"my {kin} {about}"
+            asked = self.rng.choice((about, f"my {kin} {about}", f"your {kin} {about}"))
         relation_o = f"{relation.name} {extra}".strip()
         statement = self.pick(relation.statements).format(s=said, v=value, o=extra)
         statement = self.dress(statement)
         question = self.pick(relation.questions).format(s=asked, o=extra)
-        return Fact(statement, capital(question), value, subject, relation_o)
+        return Fact(statement, capital(question), value, about, relation_o)
 
     def plain_fact(self, subject: str | None = None) -> Fact:
         """A fact in the simplest language there is, to begin learning with; about `subject` if one is given."""
         relation = self.rng.choice(ATTRIBUTES)
-        subject = subject or getattr(self, relation.subject)()
+        about: str = subject or getattr(self, relation.subject)()
         value = self.value(relation.value)
-        while value.lower() in subject.lower():
+        while value.lower() in about.lower():
             value = self.value(relation.value)
         thing = relation.name.partition(" ")[2]
-        statement = self.pick(PLAIN_STATEMENTS).format(s=subject, v=value, a=thing)
-        question = self.pick(PLAIN_QUESTIONS).format(s=subject, a=thing)
-        return Fact(_sentence(statement), question, value, subject, relation.name)
+        statement = self.pick(PLAIN_STATEMENTS).format(s=about, v=value, a=thing)
+        question = self.pick(PLAIN_QUESTIONS).format(s=about, a=thing)
+        return Fact(_sentence(statement), question, value, about, relation.name)
 
     def another(self, fact: Fact) -> Fact:
         """Something else about the same subject, or any fact where nothing else can be said about it."""

@@ -157,10 +157,10 @@ def draw_statement(world: Any, number: int | None = None) -> tuple[str, list[tup
 
 
 def _fill(world: Any, number: int | None = None) -> tuple[int, Pattern, dict[str, str]]:
-    number = world.rng.randrange(len(PATTERNS)) if number is None else number
-    kinds = dict(entry.split("=") for entry in PATTERNS[number].slots.split())
+    index = world.rng.randrange(len(PATTERNS)) if number is None else number
+    kinds = dict(entry.split("=") for entry in PATTERNS[index].slots.split())
     values = {slot: SLOTS[kind](world) if kind in SLOTS else world.value(kind) for slot, kind in kinds.items()}
-    return number, PATTERNS[number], values
+    return index, PATTERNS[index], values
 
 
 def _nameless(slot: str, values: dict[str, str]) -> bool:
