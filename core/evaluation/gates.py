@@ -84,7 +84,7 @@ def retrieval(content: Row) -> Iterator:
         yield f"recall of the fact's tokens, layer by layer, after {far} tokens", "", f"{layers} %", None
         if line.get("bm25") is not None:
             mean = sum(line["recall"]) / len(line["recall"])
-            told = f"{100 * mean:.0f} % against {100 * line['bm25']:.0f} %"
+            told = f"{100 * mean:.1f} % against {100 * line['bm25']:.1f} %"
             yield f"mean recall against BM25's on the texts after {far} tokens", "not below", told, mean >= line["bm25"]
 
 
