@@ -38,7 +38,7 @@ def prepare_for_answers(model: Any, fuse: bool = True) -> None:
     if fuse:
         model.register_forward_pre_hook(_note_what_is_kept, with_kwargs=True)
         model.register_forward_hook(_forget_what_is_kept, always_call=True)
-    if fuse and embedding.device.type == "cpu":
+    if fuse and direct(embedding):
         compile_kernels()
 
 

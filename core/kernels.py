@@ -13,12 +13,14 @@ import math
 import numpy as np
 from numba import njit
 
+compiled = njit(fastmath={"reassoc", "contract", "arcp", "nsz", "nnan"}, cache=True, nogil=True)
+"""Sums may be taken in another order; infinities keep their meaning, as a block without a token and e^x need them."""
 BLOCK = 64
 """Terms that are summed before they are added to the rest: a long sum of float32 loses fewer digits so."""
 LOG2_E, LN_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def block_maxima(matches, blocks, best):
     """best (number of blocks, n): each column's largest match among the rows (m, n) of each block, or what it was."""
     for row in range(len(matches)):
@@ -27,7 +29,7 @@ def block_maxima(matches, blocks, best):
             largest[i] = max(largest[i], values[i])
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def decode_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale):
     """The layer's output for one token, put into `x`; its key and value are put into row `start` of the cache.
 
@@ -56,7 +58,7 @@ def decode_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsi
     _add_product(inner[:half], down, x)
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def _normed_product(x, weight, epsilon):
     """x over its root mean square, times the weight."""
     total = np.float32(0)
@@ -67,7 +69,7 @@ def _normed_product(x, weight, epsilon):
     return result
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def _add_product(x, weight, result):
     """result += x times weight (inputs, outputs); four rows at a time, so that what they add to is seldom read."""
     part = np.empty_like(result)
@@ -86,7 +88,7 @@ def _add_product(x, weight, result):
         result += part
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def _turn(head, cos, sin):
     """RoPE, in place."""
     half = len(head) // 2
@@ -96,7 +98,7 @@ def _turn(head, cos, sin):
         head[half + i] = high * cos[half + i] + low * sin[half + i]
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def _attend(queries, keys, values, scale, mixed):
     """What the queries of one group (group, size) make of keys and values (P, size), put into mixed (group, size).
 
@@ -119,7 +121,7 @@ def _attend(queries, keys, values, scale, mixed):
         mixed[first : first + count] = sums[:count]
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def _scores(four, keys, scores):
     """scores (4, P) of four queries (4, size) with keys (P, size)."""
     first, second, third, fourth = four[0], four[1], four[2], four[3]
@@ -134,7 +136,7 @@ def _scores(four, keys, scores):
         scores[0, place], scores[1, place], scores[2, place], scores[3, place] = a, b, c, d
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def _softmax(scores, exponents, powers):
     """In place. `exponents` and `powers` are the same memory as integers and as float32: room for powers of two.
 
@@ -158,7 +160,7 @@ def _softmax(scores, exponents, powers):
     scores /= total
 
 
-@njit(fastmath=True, cache=True, nogil=True)
+@compiled
 def _mix(weights, values, sums):
     """sums (4, size) += weights (4, P) times values (P, size), two values at a time."""
     first, second, third, fourth = sums[0], sums[1], sums[2], sums[3]

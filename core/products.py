@@ -36,6 +36,7 @@ class Product:
         """scale (in,): what every input is to be multiplied by first, as a norm does."""
         self.modules, self.scale = modules, scale
         self.adapted = any(isinstance(module, LoraLinear) for module in modules)
+        self.bare = len(modules) == 1 and not self.adapted and scale is None  # the parameter is the product
         self.kept: dict[tuple[str, bool], tuple[list[tuple[int, int]], Tensor]] = {}
         self.parts: dict[str, list[Tensor]] = {}
 
@@ -66,14 +67,14 @@ class Product:
 
     def rows(self, adapter: str) -> Tensor:
         """The maps side by side, (in, out), contiguous: the parameter itself where nothing is added to it."""
-        own = self.modules[0].weight.t() if len(self.modules) == 1 and not self.adapted and self.scale is None else None
-        return own.detach() if own is not None and own.is_contiguous() else self.weight(adapter)
+        own: Tensor | None = self.modules[0].weight.detach().t() if self.bare else None
+        return own if own is not None and own.is_contiguous() else self.weight(adapter)
 
     def __call__(self, x: Tensor, adapter: str, decodes: bool = True) -> Tensor:
         """(..., in) -> (..., out of all maps). decodes: whether a single row is worth a weight of its own."""
         if direct(x) and (not decodes or x.numel() > x.shape[-1]):
             return torch.ops.mkldnn._linear_pointwise(x, self.weight(adapter, True), None, "none", [], "")
-        if len(self.modules) == 1 and not self.adapted and self.scale is None:
+        if self.bare:
             return self.modules[0](x)
         return x @ self.weight(adapter)
 

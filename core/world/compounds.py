@@ -48,19 +48,18 @@ ASIDES = (
 
 def draw_compound(world: Any) -> Clause:
     """One clause with something around it, or two; its questions are put in other words than the statement's."""
-    text, asked, subject = draw_clause(world)
-    if world.rng.random() < 0.3:
-        text, asked = _with_aside(world, text, asked, subject)
     kind = world.rng.random()
-    if kind < 0.4:
-        other, more, _ = draw_clause(world)
-        text, asked = world.pick(JOINED).format(a=text, b=other), asked + more
-    elif kind < 0.6:
-        text = _around(world, world.pick(LED), text)
-    elif kind < 0.8:
-        text = _around(world, world.pick(TAILED), text)
-    else:
+    if kind < 0.2:
         text, asked, subject = world.rng.choice((_instead, _purpose, _superlative, _relative, _among))(world)
+    else:
+        text, asked, subject = draw_clause(world)
+        if world.rng.random() < 0.3:
+            text, asked = _with_aside(world, text, asked, subject)
+        if kind < 0.6:
+            other, more, _ = draw_clause(world)
+            text, asked = world.pick(JOINED).format(a=text, b=other), asked + more
+        else:
+            text = _around(world, world.pick(LED if kind < 0.8 else TAILED), text)
     return text, [(reword(world.rng, question, answer), answer) for question, answer in asked if answer], subject
 
 

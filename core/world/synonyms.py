@@ -119,7 +119,7 @@ KIND_OF = {word: [kind for kind, words in KINDS.items() if word in words] for wo
 
 
 def _others() -> dict[str, list[str]]:
-    """Every word with what may stand for it. Of verbs, in all five forms; none where a word is in several groups."""
+    """Every word with what may stand for it, in any of its groups; a verb in each of its five forms."""
     groups = [group.split("|") for group in WORDS]
     for group in VERBS:
         groups += [list(forms) for forms in zip(*map(conjugate, group.split("|")), strict=True)]
