@@ -117,7 +117,7 @@ def measure(writes: int, rounds: int, size: int) -> dict:
         path.prefill(questions[:1])
         after_write[name] = now() - begin
     steps, outputs = {name: [] for name in paths}, {}
-    for _ in range(max(3, rounds // 2)):
+    for _ in range(rounds):
         for name, path in paths.items():
             seconds, outputs[name] = decode(path, questions[:1])
             steps[name].append(seconds)

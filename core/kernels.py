@@ -13,11 +13,19 @@ import math
 import numpy as np
 from numba import njit
 
-compiled = njit(fastmath={"reassoc", "contract", "arcp", "nsz", "nnan"}, cache=True, nogil=True)
-"""Sums may be taken in another order; infinities keep their meaning, as a block without a token and e^x need them."""
 BLOCK = 64
 """Terms that are summed before they are added to the rest: a long sum of float32 loses fewer digits so."""
 LOG2_E, LN_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
+ANY_ORDER = {"reassoc", "contract", "arcp", "nsz", "nnan"}
+"""Sums may be taken in another order. Infinities keep their meaning: blocks without a token and e^x need them."""
+
+
+def compiled(function):
+    """`function` compiled, and kept on the disk where numba finds a folder that it may write to."""
+    try:
+        return njit(fastmath=ANY_ORDER, nogil=True, cache=True)(function)
+    except RuntimeError:  # neither beside this file nor in the user's folder for caches
+        return njit(fastmath=ANY_ORDER, nogil=True)(function)
 
 
 @compiled

@@ -1,5 +1,9 @@
 """Compiled kernels compute what torch computes, for every shape that their loops treat apart."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +77,16 @@ def test_the_best_match_of_a_block_is_found_wherever_its_rows_are():
     for block in range(9):
         assert (best[block] == matches[blocks == block].max(0)).all()
     assert np.isneginf(best[9]).all()
+
+
+def test_a_folder_that_cannot_be_written_to_costs_time_and_nothing_else():
+    """With the only place for what is compiled inside a zip file, there is none."""
+    code = (
+        "import numpy as np; from core.kernels import block_maxima; best = np.zeros((1, 2), np.float32); "
+        "block_maxima(np.ones((1, 2), np.float32), np.zeros(1, np.int64), best); assert best.sum() == 2"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"}
+    assert not subprocess.run([sys.executable, "-c", code], env=environment, timeout=120).returncode
 
 
 def count_compiled(monkeypatch) -> list[bool]:
