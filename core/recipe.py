@@ -20,6 +20,7 @@ from .practice import REPEAT, Practice
 from .streams import Facts, GeneratedDocuments, Prose
 from .tokenizer_training import train_tokenizer
 from .world import World
+from .world.real import RealSentences
 
 TEXTS, CHARACTERS, FACTS = 12, 300_000, 20_000  # what the tokenizer is trained on
 
@@ -80,6 +81,8 @@ def recipe_practice(
         documents = GeneratedDocuments(world, tokenizer)
     prose = Prose(documents, rng)
     world.words = prose.words(tokenizer)
+    if sources:
+        world.real = RealSentences(world, (str(tokenizer.decode(piece)) for piece in prose.pieces))
     lessons = Lessons(Facts(world, tokenizer), prose, rng, model.config.chunk_size, model.config.min_chunk)
     repeat = list(tokenizer(REPEAT, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     return Practice(model, lessons, seed * 1000 + rank, repeat)

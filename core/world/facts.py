@@ -8,6 +8,7 @@ heart either. Everything is drawn from a `random.Random`; the same seed gives th
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .phrasings import draw_pattern
 from .relations import ATTRIBUTES, PLAIN_QUESTIONS, PLAIN_STATEMENTS, RELATIONS, Relation
@@ -44,10 +45,14 @@ class Fact:
 
 
 class World:
-    """A source of random names, values and facts. `words` are extra real words that may serve as names and answers."""
+    """A source of random names, values and facts. `words` are extra real words that may serve as names and answers.
+
+    real: sentences of real prose (`core.world.real`), of which statements may be made as well.
+    """
 
     def __init__(self, rng: random.Random, words: list[str] | None = None):
         self.rng, self.words = rng, words or []
+        self.real: Any = None
 
     # ── words and values ──
 

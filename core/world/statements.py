@@ -13,7 +13,9 @@ from .phrasings import PATTERNS, draw_statement
 from .relations import ATTRIBUTES, RELATIONS
 
 CLAUSE = "clause"
-COMPOUNDS, CLAUSES, PATTERNED = 0.25, 0.25, 0.2  # shares of what is drawn; the rest are facts of two parts
+REAL = "real"
+SHARE_REAL = 0.35  # of what is drawn, where real sentences are at hand; of the rest, in shares:
+COMPOUNDS, CLAUSES, PATTERNED = 0.25, 0.25, 0.2  # what is left are facts of two parts
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,15 @@ def questioned(world: World, fact: Fact) -> Statement:
 
 
 def draw(world: World, about: Statement | None = None) -> Statement:
-    """Sentences of one clause or more, patterns of several parts, and facts of two parts, in so many shares.
+    """Real sentences, composed ones of one clause or more, patterns of several parts, and facts of two parts.
 
     about: something else about the subject of this statement, which has two parts itself (else it is of no effect).
     """
-    if about and about.relation and about.relation != CLAUSE and not about.relation.startswith("pattern"):
+    if about and about.relation and about.relation not in (CLAUSE, REAL) and not about.relation.startswith("pattern"):
         return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
     while True:
+        if world.real and world.rng.random() < SHARE_REAL and (drawn := world.real.draw()):
+            return Statement(drawn[0], tuple(drawn[1]), "", REAL)
         kind = world.rng.random()
         if kind < COMPOUNDS + CLAUSES:
             said, pairs, subject = (draw_compound if kind < COMPOUNDS else draw_clause)(world)
