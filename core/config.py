@@ -23,6 +23,8 @@ class MPlusConfig(LlamaConfig):
     relevance: "dot" (paper §3.2), "mean_sigmoid" (released) or "block" (late interaction by source block).
     drop: "per_layer" (M+: each layer loses its own random tokens) or "shared" (MemoryLLM: one permutation for all).
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
+    overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
+        a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do.
     merge_every: chunks between two merges of dropped tokens into Θ (released rules).
     round_rope: round RoPE's inverse frequencies to bfloat16, as the authors' usage does to the released 8B weights.
 
@@ -37,6 +39,7 @@ class MPlusConfig(LlamaConfig):
     max_long_term: int = 150_000
     chunk_size: int = 512
     min_chunk: int = 16
+    overlapped: int = 0
     prompt_window: int = 2048
 
     rules: str = "paper"
@@ -88,12 +91,16 @@ class MPlusConfig(LlamaConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not self.initial_recall > 0:
             raise ValueError(f"initial_recall is {self.initial_recall}; it must be above 0.")
-        for name in ("num_retrieved", "lora_rank", "recall_decay"):
+        for name in ("num_retrieved", "lora_rank", "recall_decay", "overlapped"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if self.num_blocks < 2:
             raise ValueError(
                 f"num_blocks is {self.num_blocks}; θ needs at least 2 blocks, one to keep and one to drop."
+            )
+        if self.overlapped and self.chunk_size < 2 * self.block_size:
+            raise ValueError(
+                f"chunk_size is {self.chunk_size}; overlapped chunks need at least 2 block_size, {2 * self.block_size}."
             )
         if self.min_chunk > self.chunk_size:
             raise ValueError(f"min_chunk is {self.min_chunk}, above chunk_size {self.chunk_size}; lower min_chunk.")

@@ -8,10 +8,16 @@ import random
 from itertools import islice
 from typing import Any, NamedTuple
 
+from .prompts import overlapping
 from .streams import Facts, Item, Prose, Question, items_of, plain_lists
 
 NUM_FACTS = (1, 1, 2, 2, 3, 4, 5, 6, 8, 10)  # statements in a context
 ALIKE = 0.3  # of the contexts hold statements that are said alike
+WHOLE = 0.45  # of the steps have chunks of full length, where ingestion cuts texts into chunks that overlap
+TEXTS, TWICE = (
+    0.35,
+    0.65,
+)  # memories that hold one text in overlapping chunks; pairs of chunks that hold a long statement
 
 
 class Context(NamedTuple):
@@ -31,12 +37,13 @@ class Chunks(NamedTuple):
 class Lessons:
     """Chunks to write and items to ask, for batches of independent memories.
 
-    min_chunk: shorter texts are repeated up to this length, as ingestion does.
+    min_chunk: shorter texts are repeated up to this length, as ingestion does. kept: K, where it writes longer ones in
+    chunks that overlap (`MPlusConfig.overlapped`), else 0.
     """
 
-    def __init__(self, facts: Facts, prose: Prose, rng: random.Random, chunk_size: int, min_chunk: int):
+    def __init__(self, facts: Facts, prose: Prose, rng: random.Random, chunk_size: int, min_chunk: int, kept: int = 0):
         self.facts, self.prose, self.rng = facts, prose, rng
-        self.chunk_size, self.min_chunk = chunk_size, min_chunk
+        self.chunk_size, self.min_chunk, self.kept = chunk_size, min_chunk, kept
         self._by_length: dict[int, list[Item]] = {}
 
     def contexts(self, batch: int, questions: int) -> list[Context]:
@@ -94,26 +101,67 @@ class Lessons:
                 waiting.append(item)
         return None
 
+    def length(self, short: bool) -> int:
+        """Tokens of a step's chunks. short: as of short texts; often a whole chunk, where texts are cut to overlap."""
+        least = self.min_chunk if short else self.chunk_size // 2 + 1
+        whole = self.kept and self.rng.random() < WHOLE
+        return self.chunk_size if whole else self.rng.randint(least, self.chunk_size)
+
     def chunks(self, batch: int, count: int, length: int, updates: float = 0.0) -> Chunks:
         """count chunks for each of `batch` memories. updates: how many memories hold a contradiction."""
         # Facts that fill a long chunk by themselves are too rare to wait for, unless short ones are repeated.
         alone = length <= max(self.chunk_size * 11 // 16, 2 * self.min_chunk) and self.rng.random() < 0.85
+        overlap = self.kept and length == self.chunk_size and count > 1
         ids, items = [], []
         for _ in range(batch):
-            row, asked = [], []
-            for number in range(count):
-                own = self.alone(length) if alone else None
-                if own and number % 2 and length < self.min_chunk and asked[-1]:
-                    # Twice it does not fit one chunk, so ingestion makes two chunks of it; the second is asked about.
-                    own, asked[-1] = (row[-1], asked[-1]), []
-                chunk, known = own or self.chunk(length)
-                row.append(chunk)
-                asked.append(known)
+            pairs: list[tuple[list[int], list[Item]]] = []
+            if overlap and self.rng.random() < TEXTS:
+                pairs = self.text(count)
+            while len(pairs) < count:
+                if overlap and len(pairs) + 2 <= count and self.rng.random() < TWICE:
+                    pairs += self.twice()
+                else:
+                    pairs.append((alone and self.alone(length)) or self.chunk(length))
+            row, asked = [chunk for chunk, _ in pairs], [known for _, known in pairs]
             if count > 1 and 16 * length >= 11 * self.chunk_size and self.rng.random() < updates:
                 self._contradict(row, asked, length)
             ids.append(row)
             items.append(asked)
         return Chunks(ids, items)
+
+    def text(self, count: int) -> list[tuple[list[int], list[Item]]]:
+        """Statements in a row, in so many chunks that overlap."""
+        ids: list[int] = []
+        placed: list[tuple[int, Item]] = []
+        while len(ids) < count * self.kept:
+            item = next(self.facts)
+            placed.append((self.kept + len(ids), item))
+            ids = ids + item.statement
+        ids = ids[: count * self.kept]
+        return self._overlapping(ids[: self.kept] + ids, len(ids), placed)
+
+    def twice(self) -> list[tuple[list[int], list[Item]]]:
+        """A statement longer than a block but no longer than a chunk, written twice over in two chunks that overlap."""
+        while not self.kept < len((item := next(self.facts)).statement) <= self.chunk_size:
+            pass
+        length = len(item.statement)
+        return self._overlapping(item.statement * 2, length, [(length, item)])
+
+    def _overlapping(self, ids: list[int], kept: int, placed: list[tuple[int, Item]]) -> list:
+        """Chunks, each with questions whose answers it holds and keeps the end of. placed: where statements begin."""
+        bounds = overlapping(len(ids), kept, self.chunk_size, self.kept)
+        items: list[list[Item]] = [[] for _ in bounds]
+        for begin, item in placed:
+            asked: list[list[Question]] = [[] for _ in bounds]
+            for question in item.questions:
+                first = next((place for place in question.places(ids) if place >= begin), -1)
+                last = first + len(question.answer) - 1  # an end-of-text follows the answer
+                holds = [start <= first and end - self.kept < last <= end for start, end in bounds]
+                if any(holds):
+                    asked[holds.index(True)].append(question)
+            for chunk, questions in zip(items, asked, strict=True):
+                chunk += [Item(item.statement, questions)] if questions else []
+        return [(ids[start:end], known) for (start, end), known in zip(bounds, items, strict=True)]
 
     def ages(self, count: int, farthest: int) -> list[int]:
         """Different ages in writes, log-uniform, oldest first."""
@@ -140,7 +188,7 @@ class Lessons:
         return item
 
     def _times(self, ids: list[int]) -> int:
-        """How often ingestion writes a short text; where that makes two chunks, each of them holds it once."""
+        """How often ingestion writes a text that is short enough for one chunk then; else once."""
         times = -(-self.min_chunk // len(ids))
         return times if times * len(ids) <= self.chunk_size else 1
 

@@ -196,9 +196,7 @@ class Practice(nn.Module):
         return IDENTITY_WEIGHT * loss, {f"kept_{layer}": share for layer, share in enumerate(right, start=1)}
 
     def _chunks(self, task: Task, count: int, updates: float = 0.0) -> tuple[Tensor, list[list[list[Item]]]]:
-        least, longest = self.lessons.min_chunk, self.lessons.chunk_size
-        short = self.rng.random() < task.short
-        length = self.rng.randint(least if short else longest // 2 + 1, longest)
+        length = self.lessons.length(self.rng.random() < task.short)
         chunks = self.lessons.chunks(task.batch, count, length, updates)
         ids = torch.tensor(chunks.ids).to(self._device)
         self.tokens += ids.numel()

@@ -21,6 +21,8 @@ class Pieces(NamedTuple):
 def cut(text: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> Pieces:
     """Cut a text into the fewest chunks of at most `chunk_size` real tokens, as even as can be, so none is tiny.
 
+    A text of up to `config.overlapped` tokens is cut into chunks that overlap, so that all of its tokens are kept: see
+    `overlapping`.
     A text below `min_chunk` tokens would disturb the block it borrows from, so it is repeated until it fills a chunk,
     with a warning. Raises ValueError for an empty text and for one of a single token.
     """
@@ -29,22 +31,43 @@ def cut(text: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> P
         raise ValueError("The text is empty; give at least one sentence to remember.")
     if len(ids) < 2:
         raise ValueError(f"The text {text!r} is a single token; give at least a few words to remember.")
-    repeated, once = 1, len(ids)
-    while len(ids) < config.min_chunk:
+    once, dense = len(ids), len(ids) <= config.overlapped
+    repeated, wanted = 1, 2 if dense and once <= config.chunk_size else 1
+    while len(ids) < config.min_chunk or repeated < wanted:
         repeated += 1
-        ids, spans = _encode(" ".join([text] * repeated), tokenizer)
-        period = len(text) + 1
-        spans = [(start + (start % period == len(text)), end) for start, end in spans]  # without the space that joins
-        spans = [(start % period, min(len(text), start % period + end - start)) for start, end in spans]
-    if repeated > 1:
+        ids, spans = _repeat(text, repeated, tokenizer)
+    if once < config.min_chunk and not dense:
         warnings.warn(
             f"The text has {once} tokens, below the {config.min_chunk} that a chunk needs; it is written {repeated} "
             "times over so that it does not disturb the memory.",
             stacklevel=3,
         )
+    if dense and once > config.block_size:
+        size = config.block_size
+        if repeated == 1:  # the first chunk, too, has something before what it keeps: once more the text's beginning
+            ids, spans = ids[:size] + ids, spans[:size] + spans
+        return Pieces(ids, spans, overlapping(len(ids), once, config.chunk_size, size), repeated)
     count = -(-len(ids) // config.chunk_size)
     edges = [len(ids) * i // count for i in range(count + 1)]
     return Pieces(ids, spans, list(pairwise(edges)), repeated)
+
+
+def overlapping(total: int, kept: int, chunk_size: int, block_size: int) -> list[tuple[int, int]]:
+    """Bounds of chunks whose last K tokens are, one chunk after the other, all of the last `kept` of `total` tokens.
+
+    A chunk leaves its last K tokens; whatever stands before them, `chunk_size - K` tokens at most, is only seen.
+    """
+    count = -(-kept // block_size)
+    ends = [max(chunk_size, total - kept + kept * (number + 1) // count) for number in range(count)]
+    return [(max(0, end - chunk_size), end) for end in ends]
+
+
+def _repeat(text: str, times: int, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[tuple[int, int]]]:
+    """Tokens of the text said several times over, and the characters of the text that each covers."""
+    ids, spans = _encode(" ".join([text] * times), tokenizer)
+    period = len(text) + 1
+    spans = [(start + (start % period == len(text)), end) for start, end in spans]  # without the space that joins
+    return ids, [(start % period, min(len(text), start % period + end - start)) for start, end in spans]
 
 
 def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[tuple[int, int]]]:

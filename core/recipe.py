@@ -83,7 +83,9 @@ def recipe_practice(
     world.words = prose.words(tokenizer)
     if sources:
         world.real = RealSentences(world, (str(tokenizer.decode(piece)) for piece in prose.pieces))
-    lessons = Lessons(Facts(world, tokenizer), prose, rng, model.config.chunk_size, model.config.min_chunk)
+    config = model.config
+    kept = config.block_size if config.overlapped else 0
+    lessons = Lessons(Facts(world, tokenizer), prose, rng, config.chunk_size, config.min_chunk, kept)
     repeat = list(tokenizer(REPEAT, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
     return Practice(model, lessons, seed * 1000 + rank, repeat)
 

@@ -72,9 +72,24 @@ def test_a_repeated_text_keeps_the_place_of_every_word():
     assert words == words[:once] * pieces.repeated and words[0] == "My" and "" not in words
 
 
+@pytest.mark.parametrize("words", [1, 4, 12, 20, 30, 60, 200, 500])
+def test_chunks_that_overlap_keep_every_token_of_a_text(words):
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED / "mini")
+    config = MPlusConfig(**{**SHAPE, **MEMORY, "block_size": 32, "min_chunk": 44, "chunk_size": 64, "overlapped": 900})
+    text = " ".join(f"Otter {number} sees it." for number in range(words))
+    once = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    pieces = cut(text, tokenizer, config)
+    assert all(44 <= end - start <= 64 for start, end in pieces.bounds)
+    kept = [pieces.spans[at] for start, end in pieces.bounds for at in range(max(start, end - 32), end)]
+    letters = {at for start, end in kept for at in range(start, end)}
+    left_out = {at for at, letter in enumerate(text) if letter != " "} - letters
+    assert bool(left_out) == (once > 900) and (pieces.repeated > 1) == (once <= 64)
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [
+        ({"overlapped": 99, "chunk_size": 9, "block_size": 8, "min_chunk": 4}, "chunk_size is 9"),
         ({"block_size": -1}, "block_size is -1"),
         ({"num_retrieved": -5}, "num_retrieved is -5"),
         ({"max_long_term": 0}, "max_long_term is 0"),

@@ -185,9 +185,30 @@ def test_a_short_text_is_repeated_as_ingestion_repeats_it():
     known = [(ids, items[0]) for ids, items in filter(None, found)]
     assert len(known) > 5 and all(ids == lessons._repeated(item.statement) for ids, item in known)
     assert any(len(ids) > len(item.statement) for ids, item in known)
-    split = [lessons.chunks(4, 2, length) for length in (36, 38, 40) * 4]  # twice 36 to 43 tokens are two chunks
-    pairs = [(row, asked) for chunks in split for row, asked in zip(chunks.ids, chunks.items, strict=True)]
-    assert any(row[0] == row[1] and not asked[0] and asked[1] for row, asked in pairs)
+
+
+def test_texts_in_chunks_that_overlap_are_asked_about_where_they_are_kept():
+    lessons = little_lessons(TOKENIZER)
+    lessons.kept, lessons.chunk_size = 16, 32
+    asked = {"text": [0] * 4, "twice": [0] * 2}
+    for _ in range(60):
+        for name, pairs in (("text", lessons.text(4)), ("twice", lessons.twice())):
+            assert len(pairs) == len(asked[name]) and {len(chunk) for chunk, _ in pairs} == {32}
+            for number, (chunk, items) in enumerate(pairs):
+                for question in (question for item in items for question in item.questions):
+                    ends = [place + len(question.answer) - 1 for place in question.places(chunk)]
+                    assert any(end > 32 - 16 for end in ends)
+                    asked[name][number] += 1
+    assert all(count > 20 for counts in asked.values() for count in counts)
+    text = lessons.text(4)
+    joined = [token for chunk, _ in text for token in chunk[-16:]]
+    assert text[0][0][:16] == joined[:16] and all(
+        chunk[:16] == joined[16 * i - 16 : 16 * i] for i, (chunk, _) in enumerate(text) if i
+    )
+    whole = lessons.chunks(20, 4, 32)
+    assert all(len(row) == 4 and all(len(chunk) == 32 for chunk in row) for row in whole.ids)
+    lengths = [lessons.length(True) for _ in range(400)]
+    assert lengths.count(32) > 160 and min(lengths) == lessons.min_chunk
 
 
 def test_the_state_brings_the_same_lessons_back():

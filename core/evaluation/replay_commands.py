@@ -39,13 +39,14 @@ def retention(args: argparse.Namespace, say: Say) -> str:
 
 
 def compression(args: argparse.Namespace, say: Say) -> str:
-    """The same passages at several ratios of text to memory: the chunk grows, the block stays."""
+    """The same passages at several ratios of text to memory: the chunk grows, the block stays, no chunks overlap."""
     stream, lines, told = None, [], {}
     ratios, out = sorted(numbers(args.ratios)), journal_path(args)
     for ratio in ratios:
         model, tokenizer = load_any(args.model, args.device, args.dtype)
         size = model.config.block_size
-        model, tokenizer = load_any(args.model, args.device, args.dtype, chunk_size=ratio * size)
+        settings = {"chunk_size": ratio * size, "overlapped": 0}
+        model, tokenizer = load_any(args.model, args.device, args.dtype, **settings)
         facts, problems = load_facts(args.facts, args.num_facts)
         passages = pack(facts, tokenizer, max(ratios) * size)
         plan = Plan(

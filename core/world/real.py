@@ -13,6 +13,7 @@ from typing import Any
 from .sentences import sentences
 from .synonyms import reword
 from .syntax import INDEFINITE, PLACES, PRONOUNS, SUBJECTS, TARGETS, Said, Span, inflected, noun_phrases, understand
+from .words import FIRST_NAMES
 
 MOMENTS = frozenset(
     "morning evening afternoon night day week month year hour minute moment time summer winter spring autumn monday "
@@ -107,7 +108,11 @@ class _Telling:
             self._now()
 
     def _name(self) -> str:
-        return self.world.person() if self.rng.random() < 1 / 3 else self.world.name()
+        """Mostly an ordinary name: one that occurs nowhere else would be found too easily."""
+        draw = self.rng.random()
+        if draw < 0.6:
+            return self.rng.choice(FIRST_NAMES)
+        return self.world.person() if draw < 0.8 else self.world.name()
 
     def _renew(self, span: Span | None, share: float, skip: int = 0) -> None:
         """Put another noun phrase where this one is; the first `skip` words, a preposition, stay."""

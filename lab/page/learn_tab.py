@@ -119,12 +119,15 @@ def flow_boxes(session: Session) -> str:
     config, memory = session.loaded.model.config, session.reader.memory
     long = len(memory.state.logs[0]) if memory.state.logs else 0
     size = config.pool_size
+    overlapped = ""
+    if config.overlapped:
+        overlapped = f" Chunks of texts of up to {config.overlapped:,} tokens overlap, so that every token of theirs becomes a memory token."
     parts = [
         (
             "Chunk",
             "#A9B0B8",
             f"up to {config.chunk_size} tokens of text",
-            f"A text is cut into even chunks of at most {config.chunk_size} tokens. Each runs through the model behind the newest {config.block_size} memory tokens, with the write adapter.",
+            f"A text is cut into even chunks of at most {config.chunk_size} tokens. Each runs through the model behind the newest {config.block_size} memory tokens, with the write adapter.{overlapped}",
         ),
         (
             "Block",
