@@ -93,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     task.add_argument("--distances", default="0,2000,5000,10000,20000,40000,80000,160000", help="tokens in between")
     task.add_argument("--seeds", default="0,1,2")
     task.add_argument("--num-facts", type=int, help="the first so many of the file; generated facts: 500 by default")
+    task.add_argument("--packed", type=int, help="facts are told in texts of several, of up to so many tokens")
     task.add_argument("--live", default="1", help="facts that one memory holds at once, for instance 1,10,100,1000")
     task.add_argument("--asked", type=int, default=10, help="questions for each memory of several live facts")
     task.add_argument("--position", default="begin", help="of the facts in the text: begin, end or random")

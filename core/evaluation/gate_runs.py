@@ -67,6 +67,10 @@ RUNS = (
         "--num-facts 20 --seeds 0 --live 1,10,20 --distances 0,2000",
     ),
     Run(
+        "texts", "retention", "--facts facts:85 --packed 160 --distractors {text} --methods mplus,memoryllm",
+        "--num-facts 800 --seeds 0 --distances 0,8000,160000", "--num-facts 16 --seeds 0 --distances 0",
+    ),
+    Run(
         "compression", "compression", "--facts facts:82 --distractors {text} --methods mplus,memoryllm",
         "--num-facts 200 --seeds 0 --ratios 2,4,8 --distances 0,2000",
         "--num-facts 16 --seeds 0 --ratios 2,4 --distances 0",

@@ -116,6 +116,12 @@ def several(content: Row) -> Iterator:
             yield f"{count:,} live facts, after {row['distance']:,} tokens", "", shown(row), None
 
 
+def texts(content: Row) -> Iterator:
+    for row in content["rows"]:
+        if row["method"] == "mplus":
+            yield f"one of several facts of one text, after {row['distance']:,} tokens", "", shown(row), None
+
+
 def compression(content: Row) -> Iterator:
     for row in content["rows"]:
         if row["method"] == "mplus":
@@ -147,6 +153,7 @@ GATES = (
     Gate("7", "ladder", ladder),
     Gate("7", "loss", loss),
     Gate("7", "compression", compression),
+    Gate("8", "texts", texts),
     Gate("8", "several", several),
 )
 

@@ -24,6 +24,8 @@ def retention(args: argparse.Namespace, say: Say) -> str:
     )  # fmt: skip
     facts, problems = load_facts(args.facts, args.num_facts)
     report_problems(problems, say)
+    if args.packed:
+        facts, settings = pack(facts, tokenizer, args.packed), {**settings, "packed": args.packed}
     stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
     told: Row = {
         "model": args.model, "facts": args.facts, "num_facts": len(facts), "distractors": args.distractors,
