@@ -167,7 +167,7 @@ SHAPES = {
 """Models that `--recipe` builds: about 2.5 and 25 million parameters, for a CPU and for a GPU."""
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
-    "min_chunk": 44, "overlapped": 2048, "prompt_window": 512, "rules": "paper", "relevance": "block",
+    "min_chunk": 44, "overlapped": 1024, "prompt_window": 512, "rules": "paper", "relevance": "block",
     "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
     "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
@@ -176,6 +176,6 @@ GEOMETRY = {
 
 min_chunk 44: a short fact is written twice in one chunk. A block keeps the last 32 tokens, and writing is causal: in
 "Vossberg is the capital of Hild" the answer stands before what the question names; the second time it has seen both.
-overlapped: so small a model keeps little of what is not among a chunk's last 32 tokens. Texts of a few pages are
+overlapped: so small a model keeps little of what is not among a chunk's last 32 tokens. Texts of up to a page are
 written in chunks that overlap, and nothing of them is left out; long documents 2:1, as in the paper.
 """
