@@ -24,7 +24,8 @@ class MPlusConfig(LlamaConfig):
     drop: "per_layer" (M+: each layer loses its own random tokens) or "shared" (MemoryLLM: one permutation for all).
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
     overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
-        a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do.
+        a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do. It
+        needs a chunk_size of 2 K.
     merge_every: chunks between two merges of dropped tokens into Θ (released rules).
     round_rope: round RoPE's inverse frequencies to bfloat16, as the authors' usage does to the released 8B weights.
 
@@ -98,9 +99,9 @@ class MPlusConfig(LlamaConfig):
             raise ValueError(
                 f"num_blocks is {self.num_blocks}; θ needs at least 2 blocks, one to keep and one to drop."
             )
-        if self.overlapped and self.chunk_size < 2 * self.block_size:
+        if self.overlapped and self.chunk_size != 2 * self.block_size:
             raise ValueError(
-                f"chunk_size is {self.chunk_size}; overlapped chunks need at least 2 block_size, {2 * self.block_size}."
+                f"chunk_size is {self.chunk_size}; chunks that overlap need 2 block_size, {2 * self.block_size}."
             )
         if self.min_chunk > self.chunk_size:
             raise ValueError(f"min_chunk is {self.min_chunk}, above chunk_size {self.chunk_size}; lower min_chunk.")

@@ -23,8 +23,9 @@ def cut(text: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> P
 
     A text of up to `config.overlapped` tokens is cut into chunks that overlap, so that all of its tokens are kept: see
     `overlapping`.
-    A text below `min_chunk` tokens would disturb the block it borrows from, so it is repeated until it fills a chunk,
-    with a warning. Raises ValueError for an empty text and for one of a single token.
+    A text below `min_chunk` tokens would disturb the block it borrows from, so it is repeated until it fills a chunk;
+    with a warning, unless chunks overlap and short texts are repeated anyway. Raises ValueError for an empty text and
+    for one of a single token.
     """
     ids, spans = _encode(text, tokenizer)
     if not text.strip():
@@ -55,7 +56,8 @@ def cut(text: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> P
 def overlapping(total: int, kept: int, chunk_size: int, block_size: int) -> list[tuple[int, int]]:
     """Bounds of chunks whose last K tokens are, one chunk after the other, all of the last `kept` of `total` tokens.
 
-    A chunk leaves its last K tokens; whatever stands before them, `chunk_size - K` tokens at most, is only seen.
+    A chunk leaves its last K tokens; whatever stands before them, as much again, is only seen. There must be K tokens
+    or more before those that are kept.
     """
     count = -(-kept // block_size)
     ends = [max(chunk_size, total - kept + kept * (number + 1) // count) for number in range(count)]

@@ -51,7 +51,6 @@ class Verb(NamedTuple):
     said: the verb as a statement has it. form: VBD, VBZ or VBP for a plain verb, else "".
     """
 
-    start: int
     end: int
     aux: str
     base: list[str]
@@ -197,7 +196,6 @@ class _Reader:
 
     def verb_group(self, at: int) -> Verb | None:
         """A finite verb with its auxiliaries and particle; None where it is negated or none is there."""
-        start = at
         while self.tag(at) == "RB" and self.low(at) not in ("not", "n't", "never"):
             at += 1
         word, kind = self.low(at), self.tag(at)
@@ -212,9 +210,9 @@ class _Reader:
                 if self.low(main) in ("be", "been") and self.tag(end) in ("VBN", "VBG"):
                     base, end = [*base, self.words[end]], end + 1
                 base, end = self._with_particle(base, end)
-                return Verb(start, end, word, base, [word, *base])
+                return Verb(end, word, base, [word, *base])
             if word in BE and main == at + 1:
-                return Verb(start, at + 1, word, [], [word])
+                return Verb(at + 1, word, [], [word])
             if word not in HAVE:
                 return None
         if kind not in ("VBD", "VBZ", "VBP", "VBN") or not _is_verb(word):
@@ -224,7 +222,7 @@ class _Reader:
             return None
         left, end = self._with_particle([base], at + 1)
         aux = {"VBD": "did", "VBZ": "does", "VBP": "do"}[form]
-        return Verb(start, end, aux, left, [self.words[at], *left[1:]], form)
+        return Verb(end, aux, left, [self.words[at], *left[1:]], form)
 
     def _with_particle(self, base: list[str], end: int) -> tuple[list[str], int]:
         there = self.tag(end) == "RP" or (self.low(end) in PARTICLES and self.tag(end + 1) not in ("DT", "PRP$"))
