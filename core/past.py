@@ -10,6 +10,7 @@ from .model import MPlusForCausalLM
 from .objectives import PastBlocks, write_chunks
 
 REFRESH = 1 / 30  # how often fresh prose is written when others are asked for
+PROSE_ALONE = 0.4  # how often others are prose alone: ordinary words are harder to find amid ordinary words
 
 
 class Past:
@@ -39,9 +40,11 @@ class Past:
         return self.steps.pick(batch, count, self.generator)
 
     def others(self) -> Tensor:
-        """All of it (L, m, K, d), with fresh prose now and then."""
+        """All of it, or prose alone (L, m, K, d), with fresh prose now and then."""
         if not len(self.prose) or self.lessons.rng.random() < REFRESH:
             self.prose.add(self._write(6, self.newest(self.crowd, 1)))
+        if self.lessons.rng.random() < PROSE_ALONE:
+            return self.prose.blocks
         return torch.cat([self.steps.blocks, self.prose.blocks], dim=1)
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from .data import Documents, Source, open_source
 from .induction import induction_init
 from .lessons import Lessons
 from .model import MPlusForCausalLM
+from .muon import Muon
 from .objectives import merged
 from .practice import REPEAT, Practice
 from .streams import Facts, GeneratedDocuments, Prose
@@ -98,7 +99,7 @@ def recipe_optimizers(model: MPlusForCausalLM) -> list[torch.optim.Optimizer]:
         groups["matrices" if inside else "main"].append(parameter)
     matrices, main = ([{"params": parameters, "name": name}] for name, parameters in groups.items())
     return [
-        torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01, momentum=0.95),
+        Muon(matrices, lr=0.02, weight_decay=0.01, momentum=0.95),
         torch.optim.AdamW(main, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
