@@ -31,7 +31,14 @@ class Receipt:
 
     @property
     def num_tokens(self) -> int:
+        """Tokens that were written, repeated ones included."""
         return len(self.spans)
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of the text itself, each counted once: those from where it begins for the last time."""
+        begins = (number for number in range(len(self.spans) - 1, 0, -1) if self.spans[number] < self.spans[number - 1])
+        return len(self.spans) - next(begins, 0)
 
     def with_chunk(self, chunk: Chunk, dropped: int, evicted: float) -> "Receipt":
         return replace(

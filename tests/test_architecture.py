@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log commits drops placement base_bits products kernels weights world packing tokenizer_training muon",
-    "attention cache adapters disk quantised retriever rules prompts state curriculum data",
+    "config sources log commits drops placement base_bits products kernels weights world packing tokenizer_training",
+    "attention cache adapters disk quantised retriever rules prompts state curriculum data muon",
     "decoding model memory lexical_start fitting index",
     "memory_file reading official induction",
     "reader checkpoint bank pointing",

@@ -9,6 +9,7 @@ from core.config import MPlusConfig
 from core.prompts import cut
 from core.reader import MPlusReader
 from core.reading import generate, new_memory, write
+from core.sources import Receipt
 from tests.toys import MEMORY, SHAPE, toy_mplus, toy_tokenizer
 
 TEXT = "The password of the old mill is seven blue herons."
@@ -70,6 +71,7 @@ def test_a_repeated_text_keeps_the_place_of_every_word():
     words = ["My sister Ilse"[start:end].strip() for start, end in pieces.spans]
     once = len(words) // pieces.repeated
     assert words == words[:once] * pieces.repeated and words[0] == "My" and "" not in words
+    assert Receipt(1, "My sister Ilse", tuple(pieces.spans)).text_tokens == once
 
 
 @pytest.mark.parametrize("words", [1, 4, 12, 20, 30, 60, 200, 500])
@@ -84,6 +86,7 @@ def test_chunks_that_overlap_keep_every_token_of_a_text(words):
     letters = {at for start, end in kept for at in range(start, end)}
     left_out = {at for at, letter in enumerate(text) if letter != " "} - letters
     assert bool(left_out) == (once > 900) and (pieces.repeated > 1) == (once <= 64)
+    assert Receipt(1, text, tuple(pieces.spans)).text_tokens == once
 
 
 @pytest.mark.parametrize(

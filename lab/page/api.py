@@ -35,7 +35,7 @@ def add_endpoints(page: Page) -> None:
             id, tokens, chunks, dropped (tokens per layer that left the short-term pool) and a warning, or "".
         """
         receipt, warning = page.session(request).write(text)
-        return {"id": receipt.id, "tokens": receipt.num_tokens, "chunks": len(receipt.chunks), "dropped": receipt.dropped,
+        return {"id": receipt.id, "tokens": receipt.text_tokens, "chunks": len(receipt.chunks), "dropped": receipt.dropped,
                 "warning": warning}  # fmt: skip
 
     def ask(question: str, max_new_tokens: int = 32, request: gr.Request = None) -> dict:  # type: ignore[assignment]
@@ -74,7 +74,7 @@ def add_endpoints(page: Page) -> None:
 
     def texts(request: gr.Request) -> list[dict]:
         """The texts in this client's memory: id, text and tokens of each."""
-        return [{"id": r.id, "text": r.text, "tokens": r.num_tokens} for r in page.session(request).texts]
+        return [{"id": r.id, "text": r.text, "tokens": r.text_tokens} for r in page.session(request).texts]
 
     def delete(id: int, request: gr.Request) -> dict:
         """Remove one text from memory.

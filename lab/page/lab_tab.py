@@ -157,7 +157,7 @@ class LabTab:
                         yield panels.progress(f"{which}: chunk {done} of {total}{left}", share)
                 else:
                     receipt, warning = item
-                    tokens += receipt.num_tokens
+                    tokens += receipt.text_tokens
                     warned = warning or warned
         session.did(what)
         seconds = time.perf_counter() - begin

@@ -176,6 +176,6 @@ def texts_table(session: Session) -> str:
         pool = (moment.owner == receipt.id).sum() / layers
         long = sum((owner == receipt.id).sum() for owner in moment.long_owner) / layers
         words = " ".join(receipt.text.split())
-        rows.append([receipt.id, words[:90] + ("…" if len(words) > 90 else ""), f"{receipt.num_tokens:,}",
+        rows.append([receipt.id, words[:90] + ("…" if len(words) > 90 else ""), f"{receipt.text_tokens:,}",
                      len(receipt.chunks), f"{pool:,.0f}", f"{long:,.0f}"])  # fmt: skip
     return panels.table(["", "text", "tokens", "chunks", "in θ, a layer", "in Θ, a layer"], rows, {2, 3, 4, 5})
