@@ -3,6 +3,7 @@
 python -m core.train --recipe mini --data novels/ --out runs/mini               a small M+ from nothing
 python -m core.train --stage 1 --base meta-llama/Llama-3.1-8B --out runs/one    a stage of the paper on any Llama
 accelerate launch -m core.train …                                               the same on many processes
+accelerate launch -m core.train … --local-steps 50    which average their weights now and then, not gradients every step
 python -m core.train --recipe mini --lessons 5 --base mini --data novels/ --out runs/more    some lessons of it, on top
 python -m core.train --refit-retrievers mini --data novels/ --out runs/refit    only the retrievers, anew
 
@@ -25,9 +26,10 @@ from .config import MPlusConfig
 from .curriculum import FINEWEB, GEOMETRY, MINI, PAPER, SHAPES, SLIMPAJAMA, Lesson
 from .document_practice import DocumentPractice, stage_optimizers
 from .practice import Practice
+from .processes import accelerator
 from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
 from .refit import refit_retrievers
-from .training import Training, accelerator, checkpoints
+from .training import Training, checkpoints
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +46,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint under --out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=1, help="independent memories a step, of a stage")
+    parser.add_argument("--local-steps", type=int, default=1, help="of several processes: steps between two averagings")
     parser.add_argument("--max-steps", type=int, help="stop after so many steps; --resume goes on")
     parser.add_argument("--refit-steps", type=int, default=100, help="steps of --refit-retrievers for each layer")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
@@ -71,7 +74,7 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
         raise ValueError(f"{args.base} retrieves nothing, the lesson on Θ needs it to; give --set num_retrieved=320.")
     practice = recipe_practice(model, tokenizer, sources, args.seed, processes.process_index, processes.num_processes)
     optimizers = recipe_optimizers(model)
-    return Training(processes, practice, plan, optimizers, tokenizer, args.out, clip=1.0, before_export=settle)
+    return Training(processes, practice, plan, optimizers, tokenizer, args.out, 1.0, settle, args.local_steps)
 
 
 def lessons_of(wanted: str | None, base: str | None) -> tuple[Lesson, ...]:
@@ -113,7 +116,8 @@ def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
         model, tokenizer, args.data or [FINEWEB, SLIMPAJAMA], args.seed, args.batch,
         processes.process_index, processes.num_processes,
     )  # fmt: skip
-    return Training(processes, practice, [stage], stage_optimizers(model), tokenizer, args.out)
+    optimizers = stage_optimizers(model)
+    return Training(processes, practice, [stage], optimizers, tokenizer, args.out, local_steps=args.local_steps)
 
 
 def settle(practice: Practice, lesson: Lesson) -> None:

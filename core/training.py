@@ -5,18 +5,20 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from safetensors.torch import load_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from .checkpoint import save_model
 from .model import MPlusForCausalLM
+from .processes import first_says, first_weights, mean_figures, mean_weights
 
 MEMORY_OF_FIGURES = 0.95  # running means: what a step leaves of the mean before it
 AGREE_EVERY = 10  # steps between two exchanges of figures among processes
@@ -31,12 +33,6 @@ class Phase(Protocol):
     def rates(self, step: int) -> dict[str, float]: ...
 
     def finished(self, step: int, figures: Mapping[str, float]) -> bool: ...
-
-
-def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
-    """One process or many, on whatever devices there are, bf16 or "no" mixed precision."""
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # no step needs all of them
-    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
 
 
 @dataclass
@@ -58,6 +54,8 @@ class Training:
     practice: a module that holds `.model`, counts `.tokens`, may change the model in `prepare(phase)` before a phase,
     and has `progress` and `load_progress` for what it carries from step to step. Parameter groups are called by the
     names that a phase's `rates` gives rates for. before_export(practice, phase) runs before a phase's model is kept.
+    local_steps: how many steps several processes take each for itself before they average their weights (local SGD);
+    with 1 they average gradients at every step, and wait for each other as often.
     """
 
     def __init__(
@@ -70,9 +68,13 @@ class Training:
         out: Path,
         clip: float | None = None,
         before_export: Callable[[Any, Any], None] | None = None,
+        local_steps: int = 1,
     ):
         self.accelerator, self.practice, self.plan, self.tokenizer = accelerator, practice, plan, tokenizer
         self.out, self.clip, self.state, self.before_export = out, clip, TrainState(), before_export
+        if local_steps < 1:
+            raise ValueError(f"local_steps is {local_steps}; processes average their weights after 1 step or more.")
+        self.local_steps = local_steps
         self.wrapped, *self.optimizers = accelerator.prepare(practice, *optimizers)
         self.wrapped.train()
         out.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,8 @@ class Training:
             while self.state.phase < len(self.plan) and self.state.total != ended:
                 phase = self.plan[self.state.phase]
                 if not self.state.step:
-                    self._prepare(phase)
+                    self.practice.prepare(phase)  # type: ignore[operator]
+                    first_weights(self.accelerator, self.model)  # it may have changed them, each by chance of its own
                 loss = self._step(phase)
                 if self.state.total % log_every == 0:
                     passed = time.monotonic() - started
@@ -104,7 +107,7 @@ class Training:
                 if phase.finished(self.state.step, self.state.agreed):
                     self._finish(phase)
                     saved = time.monotonic()
-                elif self._agree(time.monotonic() - saved > 60 * save_minutes):
+                elif self._together and first_says(self.accelerator, time.monotonic() - saved > 60 * save_minutes):
                     self.save()
                     saved = time.monotonic()
         except KeyboardInterrupt:
@@ -112,26 +115,13 @@ class Training:
             raise
         self.save()
 
-    def _prepare(self, phase: Phase) -> None:
-        """What a practice changes by itself, from chance of its own, all processes take over from the first."""
-        self.practice.prepare(phase)  # type: ignore[operator]
-        if self.accelerator.num_processes > 1:
-            for parameter in self.model.parameters():
-                torch.distributed.broadcast(parameter.data, 0)
-
     def _step(self, phase: Phase) -> float:
         rates = phase.rates(self.state.step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rates[group["name"]]
-        loss, figures = self.wrapped(phase, self.state.agreed)
-        value = float(loss.detach())
-        if value != value or abs(value) == float("inf"):
-            raise ValueError(
-                f"The loss of step {self.state.total} ({phase.name}) is {value}; resume from the last checkpoint with "
-                "a lower learning rate, or look for broken documents."
-            )
-        self.accelerator.backward(loss)
+        with self.accelerator.no_sync(self.wrapped) if self.local_steps > 1 else nullcontext():
+            value, figures = self._gradients(phase)
         for optimizer in self.optimizers:
             if self.clip:
                 parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -140,29 +130,29 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         self.state.total += 1
+        if self._together:
+            self._average()
         for name, figure in {"loss": value, **figures}.items():
             before = self.state.figures.get(name, figure)
             self.state.figures[name] = MEMORY_OF_FIGURES * before + (1 - MEMORY_OF_FIGURES) * figure  # type: ignore
-        if self.state.total % AGREE_EVERY == 0:
-            self.state.agreed = self._mean_figures()
+        if self.state.total % max(AGREE_EVERY, self.local_steps) == 0:
+            self.state.agreed = mean_figures(self.accelerator, self.state.figures)
         return value
 
-    def _mean_figures(self) -> dict[str, float]:
-        together: Any = [self.state.figures] * self.accelerator.num_processes
-        if self.accelerator.num_processes > 1:
-            torch.distributed.all_gather_object(together, self.state.figures)
-        names = {name for figures in together for name in figures}
-        values = {name: [figures[name] for figures in together if name in figures] for name in sorted(names)}
-        return {name: sum(found) / len(found) for name, found in values.items()}
-
-    def _agree(self, yes: bool) -> bool:
-        """What the first process says."""
-        flag = torch.tensor(int(yes), device=self.accelerator.device)
-        if self.accelerator.num_processes > 1:
-            torch.distributed.broadcast(flag, 0)
-        return bool(flag)
+    def _gradients(self, phase: Phase) -> tuple[float, dict[str, float]]:
+        """The loss of one step, whose gradients are left with the parameters, and figures."""
+        loss, figures = self.wrapped(phase, self.state.agreed)
+        value = float(loss.detach())
+        if value != value or abs(value) == float("inf"):
+            raise ValueError(
+                f"The loss of step {self.state.total} ({phase.name}) is {value}; resume from the last checkpoint with "
+                "a lower learning rate, or look for broken documents."
+            )
+        self.accelerator.backward(loss)
+        return value, figures
 
     def _finish(self, phase: Phase) -> None:
+        self._average()
         name = getattr(phase, "saves", "") or (phase.name if phase.name.startswith("stage") else "")
         if name and self.accelerator.is_main_process:
             if self.before_export:
@@ -172,8 +162,17 @@ class Training:
         self.state.figures, self.state.agreed = {}, {}
         self.save()
 
+    @property
+    def _together(self) -> bool:
+        return self.state.total % self.local_steps == 0  # all processes have, or are to have, the same weights
+
+    def _average(self) -> None:
+        if self.local_steps > 1:
+            mean_weights(self.accelerator, self.model)
+
     def _record(self, phase: Phase, loss: float, speed: float) -> dict[str, Any]:
-        figures = {name: round(figure, 5) for name, figure in self._mean_figures().items()}
+        mean = mean_figures(self.accelerator, self.state.figures)
+        figures = {name: round(figure, 5) for name, figure in mean.items()}
         speed *= self.accelerator.num_processes
         record = {
             "step": self.state.total, "phase": phase.name, "phase_step": self.state.step,
@@ -193,6 +192,7 @@ class Training:
 
     def save(self) -> None:
         """Write everything a resume needs under `out`; a kill at any moment leaves the last whole checkpoint."""
+        self._average()
         folder = self.out / f"checkpoint-{self.state.total:08d}"
         partial = folder.with_suffix(".partial")
         if self.accelerator.is_main_process:

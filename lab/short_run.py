@@ -20,8 +20,9 @@ import torch
 import core
 from core.curriculum import Lesson, Task
 from core.practice import Practice
+from core.processes import accelerator
 from core.recipe import recipe_optimizers, recipe_practice
-from core.training import Training, accelerator
+from core.training import Training
 
 READING = (Task("blocks", 1.0, 4, chunks=(1, 3)),)
 RETRIEVER = (Task("retriever", 1.0, 4, chunks=(6,), questions=4, num_blocks=(10,), long_term=True, far=1.0),)

@@ -10,10 +10,11 @@ from core.config import MPlusConfig
 from core.curriculum import GEOMETRY, Lesson, Task
 from core.lessons import Lessons
 from core.practice import Practice
+from core.processes import accelerator
 from core.recipe import recipe_model, recipe_optimizers
 from core.streams import Facts, GeneratedDocuments, Prose
 from core.tokenizer_training import train_tokenizer
-from core.training import Training, accelerator
+from core.training import Training
 from core.world import World
 
 LITTLE = {
@@ -50,9 +51,10 @@ def little_lessons(tokenizer, seed: int = 0) -> Lessons:
     return Lessons(Facts(world, tokenizer), prose, rng, chunk_size=32, min_chunk=16)
 
 
-def little_training(out: Path, plan=PLAN, seed: int = 0) -> Training:
+def little_training(out: Path, plan=PLAN, local_steps: int = 1, seed: int = 0) -> Training:
     processes, tokenizer = accelerator("no", cpu=True), little_tokenizer()
     model = recipe_model(little_config(), seed)
     rank = processes.process_index
     practice = Practice(model, little_lessons(tokenizer, 2 * seed + rank), seed + rank, [5, 6], keep=64, crowd=4)
-    return Training(processes, practice, plan, recipe_optimizers(model), tokenizer, out, clip=1.0)
+    optimizers = recipe_optimizers(model)
+    return Training(processes, practice, plan, optimizers, tokenizer, out, clip=1.0, local_steps=local_steps)

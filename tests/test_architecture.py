@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
     "config sources log commits drops placement base_bits products kernels weights world packing tokenizer_training",
-    "attention cache adapters disk quantised retriever rules prompts state curriculum data muon",
+    "attention cache adapters disk quantised retriever rules prompts state curriculum data muon processes",
     "decoding model memory lexical_start fitting index",
     "memory_file reading official induction",
     "reader checkpoint bank pointing",

@@ -8,7 +8,8 @@ import torch
 
 from core.curriculum import PAPER, Stage
 from core.document_practice import DocumentPractice, stage_optimizers
-from core.training import Training, accelerator
+from core.processes import accelerator
+from core.training import Training
 from tests.toys import toy_mplus, toy_tokenizer
 
 STAGE = Stage("stage3", 6, 1e-3, 1e-4, ((0.5, 0, 256), (0.5, 256, 600)), max_chunks=6, single=0.3, full_text=0.15,

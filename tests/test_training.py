@@ -68,13 +68,21 @@ def test_a_loss_that_is_no_number_is_named(tmp_path):
         list(training.run())
 
 
-def test_two_processes_learn_from_different_lessons_and_keep_the_same_weights(tmp_path):
+def test_steps_alone_are_at_least_one(tmp_path):
+    with pytest.raises(ValueError, match="local_steps is 0"):
+        little_training(tmp_path, local_steps=0)
+
+
+@pytest.mark.parametrize("local_steps", [1, 3])
+def test_two_processes_learn_from_different_lessons_and_keep_the_same_weights(tmp_path, local_steps):
+    """After every step, or after every third, where each goes on alone in between."""
     launch = "-m torch.distributed.run --nproc-per-node=2 --rdzv-backend=c10d --rdzv-endpoint=localhost:0"
-    command = [sys.executable, *launch.split(), "-m", "tests.two_processes", str(tmp_path)]
+    command = [sys.executable, *launch.split(), "-m", "tests.two_processes", str(tmp_path), str(local_steps)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
     first, second = (torch.load(tmp_path / f"weights{rank}.pt", weights_only=True) for rank in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    same = [all(torch.equal(one[name], other[name]) for name in one) for one, other in zip(first, second, strict=True)]
+    assert same == [number % local_steps == 0 for number in (1, 2, 3, 4)]
     states = [torch.load(path, weights_only=True) for path in sorted(checkpoints(tmp_path)[-1].glob("rank*.pt"))]
     assert len(states) == 2 and states[0]["lessons"]["random"] != states[1]["lessons"]["random"]
 

@@ -1,4 +1,4 @@
-"""What each process runs in the test of data-parallel training: a few steps, then its weights into a file."""
+"""What each process runs in the test of data-parallel training: a few steps, and its weights after each into a file."""
 
 import os
 import sys
@@ -11,13 +11,13 @@ import torch
 from tests.learners import PLAN, little_training
 
 
-def main(out: Path) -> None:
+def main(out: Path, local_steps: int) -> None:
     torch.set_num_threads(1)
-    training = little_training(out, PLAN[::2])
-    list(training.run(log_every=2, max_steps=4))
-    rank = training.accelerator.process_index
-    torch.save(training.model.state_dict(), out / f"weights{rank}.pt")
+    training, after = little_training(out, PLAN[::2], local_steps), []
+    for _ in training.run(log_every=1, max_steps=4):
+        after.append({name: weight.clone() for name, weight in training.model.state_dict().items()})
+    torch.save(after, out / f"weights{training.accelerator.process_index}.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,43 @@
+"""What processes that train together tell each other; one process alone tells nobody."""
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
+
+
+def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
+    """One process or many, on whatever devices there are, bf16 or "no" mixed precision."""
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # no step needs all of them
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
+
+
+def first_weights(processes: Accelerator, model: nn.Module) -> None:
+    """Give all processes the weights of the first."""
+    if processes.num_processes > 1:
+        for parameter in model.parameters():
+            torch.distributed.broadcast(parameter.data, 0)
+
+
+def mean_weights(processes: Accelerator, model: nn.Module) -> None:
+    """Give all processes the mean of their weights."""
+    if processes.num_processes > 1:
+        for parameter in model.parameters():
+            parameter.data.copy_(processes.reduce(parameter.data, "mean"))  # type: ignore[arg-type]
+
+
+def mean_figures(processes: Accelerator, figures: dict[str, float]) -> dict[str, float]:
+    """The mean of each figure over the processes that have it."""
+    together: list[dict[str, float]] = [figures] * processes.num_processes
+    if processes.num_processes > 1:
+        torch.distributed.all_gather_object(together, figures)
+    names = {name for figures in together for name in figures}
+    values = {name: [figures[name] for figures in together if name in figures] for name in sorted(names)}
+    return {name: sum(found) / len(found) for name, found in values.items()}
+
+
+def first_says(processes: Accelerator, yes: bool) -> bool:
+    """What the first process says."""
+    flag = torch.tensor(int(yes), device=processes.device)
+    if processes.num_processes > 1:
+        torch.distributed.broadcast(flag, 0)
+    return bool(flag)
