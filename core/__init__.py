@@ -19,6 +19,7 @@ from .decoding import prepare_for_answers
 from .durable import DurableReader
 from .memory import Memory
 from .model import MPlusForCausalLM
+from .placement import look_up_on_host
 from .reader import Answer, MPlusReader, Reader
 from .reading import new_memory
 from .sources import Receipt
@@ -80,6 +81,8 @@ def load(
     if fused is None:
         fused = model.device.type == "cpu" and model.num_parameters() < 10**9
     prepare_for_answers(model, fused)
+    if offload == "all" and not model.config.tie_word_embeddings:
+        look_up_on_host(model.model.embed_tokens, model.device)
     memory = new_memory(model, form, seed=seed, offload=offload, stored=stored)
     model.memory.pool = model.memory.pool.cpu()  # the initial θ is needed for a reset alone
     return MPlusReader(model, tokenizer, memory) if disk is None else DurableReader(model, tokenizer, memory, disk)

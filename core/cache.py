@@ -100,10 +100,10 @@ class MemoryCache(Cache):
         layers = [PrefixLayer(prefix_length, storage.get(index)) for index in range(len(model.layers))]
         super().__init__(layers=layers)  # type: ignore[arg-type]
         self.prefix, self.prefix_length, self.buffer = prefix, prefix_length, buffer
-        embeddings = model.embed_tokens.weight
+        scale = model.norm.weight  # of the model's dtype, and where it computes
         rope = buffer.rope if buffer else None
-        if rope is None or rope[0].shape[1] != prefix_length or rope[0].dtype != embeddings.dtype:
-            rope = model.rotary_emb(embeddings, torch.arange(prefix_length, device=embeddings.device)[None])
+        if rope is None or rope[0].shape[1] != prefix_length or rope[0].dtype != scale.dtype:
+            rope = model.rotary_emb(scale, torch.arange(prefix_length, device=scale.device)[None])
             if buffer is not None:
                 buffer.rope = rope
         self.cos, self.sin = rope

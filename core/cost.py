@@ -63,7 +63,9 @@ class Setting:
 class Cost:
     """Bytes by component, and by place: `device` computes, `host` holds what is offloaded (one RAM on a CPU).
 
-    weights: parameters, `fused` ones (`core.decoding`) included. short: θ, its newest block, keys and columns.
+    weights: parameters, `fused` ones (`core.decoding`) included. embeddings: those of them that `core.load` keeps on
+    the host with offload "all", the input table where it is not the output layer too. short: θ, its newest block, keys
+    and columns.
     undo: θ as it was before the last ingests.
     initial: the θ a reset returns to, as the checkpoint has it and as memory stores it. long: tokens of Θ.
     long_keys: their retriever keys; long_columns: ages, blocks, places, recall. buffer: keys and values of prefix and
@@ -71,6 +73,7 @@ class Cost:
     """
 
     weights: int
+    embeddings: int
     short: int
     undo: int
     initial: int
@@ -83,16 +86,16 @@ class Cost:
 
     @property
     def parts(self) -> dict[str, int]:
-        return {name: value for name, value in self.__dict__.items() if name != "offload"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("offload", "embeddings")}
 
     @property
     def host(self) -> int:
-        """What lives off the device: columns and the initial θ always, Θ and its keys unless offload is "none", θ if
-        it is "all"."""
+        """What lives off the device: columns and the initial θ always, Θ and its keys unless offload is "none", θ
+        and the embeddings if it is "all"."""
         away = self.long_columns + self.initial
         if self.offload != "none":
             away += self.long + self.long_keys
-        return away + (self.short + self.undo if self.offload == "all" else 0)
+        return away + (self.short + self.undo + self.embeddings if self.offload == "all" else 0)
 
     @property
     def device(self) -> int:
@@ -126,6 +129,7 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
     read = size * (setting.prompt * (4 * d + 3 * config.intermediate_size) + config.vocab_size)
     return Cost(
         weights=_weights(config, setting.fused, setting.dtype) * size,
+        embeddings=0 if config.tie_word_embeddings else config.vocab_size * d * size,
         short=short,
         undo=short * setting.undo,
         initial=pool * d * size + (pool * width * size + keyed if projected else 0) + newest,

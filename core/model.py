@@ -70,6 +70,11 @@ class MPlusForCausalLM(LlamaForCausalLM):
         self.trims_last_layer = False  # in a write, whether the last layer computes nothing but the block
         self.post_init()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes. Not where its first parameter is, the embeddings, which may be kept on the host."""
+        return self.memory.new.device
+
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)

@@ -2,13 +2,14 @@
 
 "none": θ and Θ on the model's device. "long": Θ on the host; its keys are sent over piece by piece to be scored, and of
 its tokens what was retrieved. "all": θ as well, in pinned buffers; while a layer computes, the next one's θ is on its
-way. Where the model's device is the host itself, all three are one, by the same code.
+way; and the table of input embeddings, of which a question needs a few rows. Where the model's device is the host
+itself, all three are one, by the same code.
 """
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 OFFLOADS = ("none", "long", "all")
 HOST = torch.device("cpu")
@@ -42,6 +43,13 @@ class Placement:
 
 
 ON_HOST = Placement()
+
+
+def look_up_on_host(table: nn.Embedding, device: torch.device) -> None:
+    """Keep a table of embeddings on the host; the rows asked for go to `device`. Not for a tied output layer."""
+    table.to(HOST)
+    table.register_forward_pre_hook(lambda _, ids: (ids[0].to(HOST),))
+    table.register_forward_hook(lambda _, ids, rows: rows.to(device))
 
 
 class Streamed:

@@ -46,7 +46,12 @@ class Plan:
 
     @property
     def weights(self) -> int:
-        return self.cost.weights
+        return self.cost.weights - self.embeddings
+
+    @property
+    def embeddings(self) -> int:
+        """The table of input embeddings, where it waits on the host."""
+        return self.cost.embeddings if self.cost.offload == "all" else 0
 
     @property
     def pool(self) -> int:

@@ -68,6 +68,7 @@ def test_planned_bytes_of_a_quantised_long_term_memory(stored):
     kept = memory_cost(model.config, Setting(offload="none", undo=2)), memory_cost(model.config, Setting(undo=2))
     assert kept[0].device - kept[1].device == kept[0].long + kept[0].long_keys and kept[0].undo == 2 * kept[0].short
     assert kept[1].device - memory_cost(model.config, Setting(offload="all", undo=2)).device == 3 * kept[0].short
+    assert kept[0].embeddings == 0, "tied: the output layer needs them on the device"
 
 
 def test_the_paper_shape_and_wrong_settings():
@@ -77,6 +78,10 @@ def test_the_paper_shape_and_wrong_settings():
     assert cost.long == 150_000 * 32 * 2048 * 2
     assert memory_cost(config, Setting(torch.bfloat16, "hidden")).long == 2 * cost.long
     assert sum(cost.parts.values()) == cost.device + cost.host
+    away = memory_cost(config, Setting(torch.bfloat16, "projected", "all"))
+    assert away.embeddings == 128_256 * 4096 * 2 and sum(away.parts.values()) == away.device + away.host
+    assert cost.device - away.device == away.short + away.undo + away.embeddings
+    assert away.device / 2**20 < 16_800, "the paper's shape with everything offloaded"
     with pytest.raises(ValueError, match="offload"):
         memory_cost(config, Setting(offload="some"))
     with pytest.raises(ValueError, match="form"):

@@ -6,12 +6,13 @@ import torch
 import core
 from core.base_bits import quantise_base
 from core.cache import PrefixBuffer
+from core.checkpoint import save_model
 from core.log import TokenLog
 from core.memory_file import fingerprint, load_memory, save_memory
-from core.placement import Streamed
+from core.placement import Streamed, look_up_on_host
 from core.quantised import QuantisedLog
 from core.reading import new_memory, read_logits, write
-from tests.toys import toy_mplus
+from tests.toys import toy_mplus, toy_tokenizer
 
 torch.set_num_threads(1)
 
@@ -49,6 +50,35 @@ def test_a_streamed_pool_sends_the_next_layer_and_stands_for_its_tensor():
     assert list(streamed._ahead) == [2]
     assert torch.equal(streamed.take(2)[0], pool[2]) and not streamed._ahead
     assert torch.equal(streamed.take(0)[0], pool[0]) and list(streamed._ahead) == [1]
+
+
+def test_embeddings_looked_up_on_the_host_come_to_where_the_model_computes():
+    """The other device is "meta", which has shapes and places but no numbers: a tensor left behind is an error."""
+    model, ids = toy_mplus(tie_word_embeddings=False), torch.arange(24)[None]
+    table, expected = model.model.embed_tokens, model(ids).logits
+    look_up_on_host(table, model.device)
+    assert torch.equal(model(ids).logits, expected)
+
+    model, meta = toy_mplus(tie_word_embeddings=False).to("meta"), torch.device("meta")
+    model.model.embed_tokens = torch.nn.Embedding.from_pretrained(table.weight)
+    look_up_on_host(model.model.embed_tokens, model.device)
+    assert model.device == meta and model.model.embed_tokens.weight.device.type == "cpu"
+    assert model(ids).logits.device == meta
+    newest = model.memory.pool[:, None, -model.config.block_size :]
+    assert model.write(ids, newest).device == meta
+    cache = model.memory_cache(lambda layer, _: newest[layer], newest.shape[2])
+    assert model(ids, past_key_values=cache).logits.shape == expected.shape
+
+
+def test_everything_offloaded_answers_the_same(tmp_path):
+    model = toy_mplus(tie_word_embeddings=False)
+    save_model(model, tmp_path)
+    toy_tokenizer().save_pretrained(tmp_path)
+    long, away = (core.load(tmp_path, offload=offload, fused=False) for offload in ("long", "all"))
+    for reader in (long, away):
+        reader.ingest("a red door in a white wall " * 3)
+    assert len(away.model.model.embed_tokens._forward_hooks) == 1 and not long.model.model.embed_tokens._forward_hooks
+    assert long.answer("What is red?", max_new_tokens=5).text == away.answer("What is red?", max_new_tokens=5).text
 
 
 @pytest.mark.parametrize(("kind", "largest_error"), [("int8", 0.5 / 127), ("fp8", 1 / 16)])

@@ -63,12 +63,13 @@ class ResourcesTab:
     def on_plan(self, shape, dtype, block, blocks, retrieved, longest, prompt, offload) -> str:
         block, blocks, retrieved, longest, prompt = (int(v or 0) for v in (block, blocks, retrieved, longest, prompt))
         made = plan(SHAPES[shape], block, blocks, retrieved, longest, WIDTHS[dtype], prompt, bool(offload))
+        away = (", θ" if offload else "") + (", input embeddings" if made.embeddings else "")
         rows = [
             ("weights", panels.size(made.weights), ""),
             ("θ" + (", one layer at a time" if offload else ""), panels.size(made.pool), ""),
             ("keys and values of memory and prompt", panels.size(made.kv), ""),
             ("activations, at the widest", panels.size(made.activations), ""),
-            ("Θ, with its keys" + (", and θ" if offload else ""), "", panels.size(made.long)),
+            ("Θ, with its keys" + away, "", panels.size(made.long)),
             ("together", panels.size(made.gpu), panels.size(made.host)),
         ]
         paper = [(name, f"{mb:,.0f} MB") for name, mb in PAPER_MB.items()]
