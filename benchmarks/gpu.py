@@ -111,14 +111,14 @@ def main() -> None:
         torch.set_num_threads(1)
         model = random_model(MEDIUM, rules="paper")
     prepare_for_answers(model, fuse=not cuda)
-    model.memory.pool = model.memory.pool.cpu()  # as `core.load` does; and for "all" with the embeddings, below
+    model.memory.pool = model.memory.pool.cpu()  # as `core.load` does
     tokens = arguments.tokens or (131_072 if cuda else 16_384)
     chunks = random_chunks(model.config, max(8, tokens // model.config.chunk_size)).to(model.device)
     each = arguments.minutes * 60 * 0.25
     batch = {f"{count} memories": together(model, chunks, count) for count in (1, 8)}
     rows = {}
-    for name in OFFLOADS:  # "all" comes last
-        if name == "all":
+    for name in OFFLOADS:
+        if name == "all":  # the last; as `core.load` does
             look_up_on_host(model.model.embed_tokens, model.device)
         rows[name] = one(model, name, chunks, each, arguments.rounds)
     for row in rows.values():

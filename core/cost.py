@@ -65,8 +65,7 @@ class Cost:
 
     weights: parameters, `fused` ones (`core.decoding`) included. embeddings: those of them that `core.load` keeps on
     the host with offload "all", the input table where it is not the output layer too. short: θ, its newest block, keys
-    and columns.
-    undo: θ as it was before the last ingests.
+    and columns. undo: θ as it was before the last ingests.
     initial: the θ a reset returns to, as the checkpoint has it and as memory stores it. long: tokens of Θ.
     long_keys: their retriever keys; long_columns: ages, blocks, places, recall. buffer: keys and values of prefix and
     prompt, all layers. activations: the largest layer of a write or an answer, an estimate.

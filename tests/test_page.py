@@ -158,6 +158,17 @@ def test_no_tab_scrolls_sideways_and_none_has_serious_faults(told, theme, widths
     told.clean()
 
 
+def test_a_panel_that_is_computed_anew_can_be_read_meanwhile(visit):
+    """Held at the moment in which the server is at work, however short it is there."""
+    visit.write_world()
+    visit.ask()
+    visit.look_at("Retrieval")
+    visit.page.route("**/gradio_api/queue/join**", lambda route: None)  # asked, and never answered
+    visit.press("Θ off")
+    visit.page.locator("#tokens .pending").wait_for(state="attached")
+    assert not [fault for fault in faults(visit) if fault[0] == "color-contrast"]
+
+
 def test_stop_stops(visit):
     long = "A very long story about a quiet harbour. " * 10_000  # half a minute of writing
     visit.page.get_by_label("Text", exact=True).first.fill(long)
