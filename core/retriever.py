@@ -66,11 +66,12 @@ def dot(queries: Tensor, keys: Keys) -> Tensor:
 
 def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
     """The authors' released rule: the mean over question tokens of sigmoid(q·k)."""
-    scores, average = queries.new_empty(1, len(keys.vectors)), queries.new_full((1, len(queries)), 1 / len(queries))
-    for rows in chunks(scores.shape[1], len(queries)):
-        matches = product(queries, near(keys.vectors[rows], queries))
-        scores[:, rows] = average @ matches.sigmoid_()  # a product is a quicker mean
-    return scores[0]
+    scores, average = queries.new_empty(len(keys.vectors)), queries.new_full((len(queries),), 1 / len(queries))
+    for rows in chunks(len(scores), len(queries)):
+        # Keys on the left: oneDNN brings the right side into its own order anew for every product.
+        matches = product(near(keys.vectors[rows], queries), queries)
+        scores[rows] = matches.sigmoid_() @ average  # a product is a quicker mean
+    return scores
 
 
 def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
