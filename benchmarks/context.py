@@ -38,14 +38,9 @@ def measure(lengths: list[int], rounds: int) -> dict:
             model(text, logits_to_keep=1)
 
         times = in_turns({"context": base, "core": lambda: fast.prefill(question)}, rounds)
-        state = fast.memory.state
-        held = (
-            state.pool.nbytes
-            + state.newest.nbytes
-            + fast.buffer.num_bytes
-            + (0 if state.keys is None else state.keys.nbytes)
-        )
-        long = sum(log.num_bytes for log in state.logs)
+        state, short = fast.memory.state, fast.memory.state.short
+        held = short.tokens.nbytes + state.newest.nbytes + fast.buffer.num_bytes
+        long = sum(log.num_bytes for log in state.logs) + (0 if short.keys is None else short.keys.nbytes)
         result[length] = {
             "first token, context": times["context"], "first token, core": times["core"], "reading, core": spent,
             "device bytes, context": row * (length + QUESTION), "device bytes, core": held, "host bytes, core": long,

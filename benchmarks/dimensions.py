@@ -50,7 +50,8 @@ def measure(rounds: int, question: int, memories: int, **sizes: int) -> dict[str
     asked = random_chunks(model.config, rounds + 1, question, seed=1)
     first = [seconds(lambda ids=ids: fast.prefill(ids[None])) for ids in asked]
     state = fast.memory.state
-    held = state.pool.nbytes + state.newest.nbytes + (0 if state.keys is None else state.keys.nbytes)
+    short = state.short
+    held = short.tokens.nbytes + state.newest.nbytes + (0 if short.keys is None else short.keys.nbytes)
     return {
         "write": 1000 * statistics.median(spent[1:]), "first token": 1000 * statistics.median(first[1:]),
         "one more token": 1000 * decode(fast, asked[:1])[0],

@@ -36,7 +36,7 @@ class Placed(FastMPlus):
     def num_bytes(self) -> int:
         """Bytes of its tensors, wherever they are."""
         state = self.memory.state
-        held = [state.pool, state.newest, *([] if state.keys is None else [state.keys])]
+        held = [state.short.tokens, state.newest, *([] if state.short.keys is None else [state.short.keys])]
         return sum(t.nbytes for t in held) + sum(log.num_bytes for log in state.logs) + self.buffer.num_bytes
 
 

@@ -23,7 +23,7 @@ def filled_reader(reader: core.MPlusReader, tokens: int) -> core.MPlusReader:
     """A fork whose Θ holds as many rows a layer as `tokens` of text leave there."""
     twin, config = reader.fork(), reader.model.config
     size = tokens * config.block_size // config.chunk_size
-    width, generator = twin.memory.state.pool.shape[-1], torch.Generator().manual_seed(0)
+    width, generator = twin.memory.state.short.tokens.shape[-1], torch.Generator().manual_seed(0)
     made = rows(0, size, generator)
     made["keys"] = torch.randn(size, config.retriever_size, generator=generator)
     made["tokens"] = 0.1 * torch.randn(size, width, generator=generator)

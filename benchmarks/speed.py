@@ -81,10 +81,10 @@ def num_bytes(slow: SlowMPlus, memory: Memory) -> dict[str, dict[str, float]]:
     tokens, keys = [*slow.long, pending[0]], [*slow.keys, pending[1]]
     state, logs = memory.state, memory.state.logs
     ours = {
-        "θ": state.pool.nbytes + state.newest.nbytes,
+        "θ": state.short.tokens.nbytes + state.newest.nbytes,
         "Θ": sum(log.tokens.nbytes for log in logs),
-        "keys": sum(log.keys.nbytes for log in logs) + (0 if state.keys is None else state.keys.nbytes),
-        "columns": sum(log.num_bytes - log.tokens.nbytes - log.keys.nbytes for log in logs) + 3 * state.stamp.nbytes,
+        "keys": sum(log.keys.nbytes for log in logs) + (0 if state.short.keys is None else state.short.keys.nbytes),
+        "columns": sum(log.num_bytes - log.tokens.nbytes - log.keys.nbytes for log in logs) + 5 * state.stamp.nbytes,
     }
     theirs = {
         "θ": slow.pool.nbytes,

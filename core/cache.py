@@ -21,11 +21,13 @@ ROOM = 256
 
 class Segment(NamedTuple):
     """Part of a prefix. tokens (B or 1, P, d) are hidden states, or, `projected`, the layer's keys and values before
-    RoPE side by side (B or 1, P, 2 · kv heads · head dim). `key` names the content for a buffer; None: always new."""
+    RoPE side by side (B or 1, P, 2 · kv heads · head dim). `key` names the content for a buffer; None: always new.
+    ranks (B or 1, P) int64: the position of each token within the segment; None: they stand in their order."""
 
     tokens: Tensor
     projected: bool = False
     key: Hashable = None
+    ranks: Tensor | None = None
 
 
 Prefix = Callable[[int, Tensor], Tensor | Sequence[Segment]]
@@ -121,7 +123,7 @@ class MemoryCache(Cache):
         pieces, start = [], 0
         for segment in segments:
             keys, values = self._joined(segment, layer, hidden)
-            keys = rotated(keys, *self._rope(start, start + segment.tokens.shape[1]))
+            keys = rotated(keys, *self._rope(start, segment))
             pieces.append([piece.expand(len(hidden), -1, -1, -1) for piece in (keys, values)])
             start += segment.tokens.shape[1]
         self._check_length(start)
@@ -142,7 +144,7 @@ class MemoryCache(Cache):
                 if slot.storage is None:
                     shape = (1, keys.shape[1], room, keys.shape[3])
                     slot.storage = keys.new_empty(shape), keys.new_empty(shape)
-                rotated(keys, *self._rope(start, end), out=slot.storage[0][:, :, start:end])
+                rotated(keys, *self._rope(start, segment), out=slot.storage[0][:, :, start:end])
                 slot.storage[1][:, :, start:end] = values
             laid.append(place)
             start = end
@@ -157,8 +159,13 @@ class MemoryCache(Cache):
         tokens = segment.tokens.to(hidden.device, hidden.dtype)
         return split_heads(tokens if segment.projected else project(tokens, layer), layer.self_attn)
 
-    def _rope(self, start: int, end: int) -> tuple[Tensor, Tensor]:
-        return self.cos[:, None, start:end], self.sin[:, None, start:end]
+    def _rope(self, start: int, segment: Segment) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (B or 1, 1, P, head dim) of a segment that begins at position `start`."""
+        places = slice(start, start + segment.tokens.shape[1])
+        if segment.ranks is None:
+            return self.cos[:, None, places], self.sin[:, None, places]
+        ranks = segment.ranks.to(self.cos.device)
+        return self.cos[0, places][ranks][:, None], self.sin[0, places][ranks][:, None]
 
     def _check_length(self, length: int) -> None:
         assert length == self.prefix_length, "a prefix must be as long as the cache promised"

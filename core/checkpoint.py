@@ -190,9 +190,9 @@ def export_official(model: MPlusForCausalLM, folder: str | os.PathLike, state: S
     tensors = {official.official_name(name, config): tensor for name, tensor in _own_tensors(model).items()}
     logs, written, clock = model.initial_long_term, model.initially_written, 0
     if state is not None:
-        if state.pool.shape[-1] != config.hidden_size or state.keys is not None:
+        if state.short.tokens.shape[-1] != config.hidden_size or state.short.keys is not None:
             raise ValueError('A memory kept in the "projected" form cannot be exported; write it in form="hidden".')
-        tensors["memory"] = state.pool.contiguous()
+        tensors["memory"] = state.pool
         logs, written, clock = state.logs, state.written, state.clock
     if config.num_retrieved:
         theirs["ltm_initial_size"] = len(logs[0]) if logs else 0

@@ -39,8 +39,8 @@ LLAMA_8B: dict[str, Any] = dict(
 PRODUCTS = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 """Linear maps that a fused layer makes one product of (`core.decoding`)."""
 
-COLUMNS = 4 * 8
-"""Bytes of a row's born, block, slot and recall."""
+COLUMNS = {"short": 5 * 8, "long": 4 * 8}
+"""Bytes of a token's stamp, block, slot, row and rank in θ; of its born, block, slot and recall in Θ."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Cost:
     """Bytes by component, and by place: `device` computes, `host` holds what is offloaded (one RAM on a CPU).
 
     weights: parameters, `fused` ones (`core.decoding`) included. embeddings: those of them that `core.load` keeps on
-    the host with offload "all", the input table where it is not the output layer too. short: θ, its newest block, keys
-    and columns. undo: θ as it was before the last ingests.
-    initial: the θ a reset returns to, as the checkpoint has it and as memory stores it. long: tokens of Θ.
-    long_keys: their retriever keys; long_columns: ages, blocks, places, recall. buffer: keys and values of prefix and
-    prompt, all layers. activations: the largest layer of a write or an answer, an estimate.
+    the host with offload "all", the input table where it is not the output layer too. short: θ and its newest block.
+    undo: both as they were before the last ingests. initial: the θ a reset returns to, as the checkpoint has it and as
+    memory stores it. long: tokens of Θ. keys: retriever keys of Θ, and of θ where it is projected, `undo`'s included;
+    columns: ages, blocks, places and the like of all of these. buffer: keys and values of prefix and prompt, all
+    layers. activations: the largest layer of a write or an answer, an estimate.
     """
 
     weights: int
@@ -77,8 +77,8 @@ class Cost:
     undo: int
     initial: int
     long: int
-    long_keys: int
-    long_columns: int
+    keys: int
+    columns: int
     buffer: int
     activations: int
     offload: str = "long"
@@ -89,11 +89,11 @@ class Cost:
 
     @property
     def host(self) -> int:
-        """What lives off the device: columns and the initial θ always, Θ and its keys unless offload is "none", θ
+        """What lives off the device: columns and the initial θ always, Θ and all keys unless offload is "none", θ
         and the embeddings if it is "all"."""
-        away = self.long_columns + self.initial
+        away = self.columns + self.initial
         if self.offload != "none":
-            away += self.long + self.long_keys
+            away += self.long + self.keys
         return away + (self.short + self.undo + self.embeddings if self.offload == "all" else 0)
 
     @property
@@ -118,7 +118,7 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
         stored = 0
     keyed = pool * r * size if projected and config.num_retrieved else 0
     newest = layers * config.block_size * d * size
-    short = pool * width * size + keyed + newest + 3 * 8 * pool
+    short = pool * width * size + newest
     tokens = setting.prompt + config.prefix_size + SPARE
     chunk = setting.chunk or config.chunk_size
     positions = config.block_size + chunk + int(config.has_bos)
@@ -133,8 +133,8 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
         undo=short * setting.undo,
         initial=pool * d * size + (pool * width * size + keyed if projected else 0) + newest,
         long=stored * (width + 4 if setting.stored else width * size),
-        long_keys=stored * r * size,
-        long_columns=stored * COLUMNS,
+        keys=stored * r * size + keyed * (1 + setting.undo),
+        columns=stored * COLUMNS["long"] + pool * COLUMNS["short"] * (1 + setting.undo),
         buffer=layers * tokens * joined * size,
         activations=max(write, read),
         offload=setting.offload,

@@ -51,7 +51,7 @@ class TaughtDocuments(MemoryPrefix):
             beginning = normed[0, : self.rng.randint(1, normed.shape[1])].detach()
             with torch.enable_grad():
                 queries = self.model.retriever_queries(layer, beginning)
-                keys = self.model.memory_keys(layer, memory.state.pool[layer].detach())
+                keys = self.model.memory_keys(layer, memory.state.short.layer(layer))
                 self.losses.append(self._loss(layer, queries, keys, block, right))
         return super().__call__(layer, normed)
 

@@ -6,11 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .short_term import ShortTerm
+
 
 class Pool(NamedTuple):
-    """What a policy may look at: θ's tokens (L, N, d), and ages and blocks (L, N) int64, oldest slot first."""
+    """What a policy may look at: θ (`short.pool` are its tokens (L, N, w)), and ages and blocks (L, N) int64, oldest
+    slot first."""
 
-    tokens: Tensor
+    short: ShortTerm
     ages: Tensor
     blocks: Tensor
 

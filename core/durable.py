@@ -41,9 +41,9 @@ class DurableReader(MPlusReader):
         if not memory.state.logs or memory.config.rules != "paper":
             raise ValueError("Only Θ under the paper's rules can live on disk; this model has none. Leave `disk` out.")
         self.folder, self.save_every, self.owner = Path(folder), save_every, fingerprint(model)
-        widths = memory.state.pool.shape[-1], memory.config.retriever_size
+        widths = memory.state.short.tokens.shape[-1], memory.config.retriever_size
         self._initial = memory.state.logs
-        self.tier = DiskTier(folder, len(self._initial), widths, memory.state.pool.dtype)
+        self.tier = DiskTier(folder, len(self._initial), widths, memory.state.short.tokens.dtype)
         if self.state_file.is_file():
             load_memory(memory, self.state_file, self.owner, self.tier)
         elif sum(log.length for log in self.tier.logs) > sum(log.length for log in self._initial):

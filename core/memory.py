@@ -16,8 +16,9 @@ from .log import TokenLog
 from .placement import ON_HOST, Placement
 from .retriever import RELEVANCE, Keys, Relevance, select
 from .rules import RULE_SETS
+from .short_term import ShortTerm
 from .sources import INITIAL, Chunk, Receipt, Source, token_source
-from .state import Found, Snapshot, Tokens, delete_blocks, initial_state, next_version, pool_rows, renewed
+from .state import Found, Snapshot, Tokens, delete_blocks, initial_state, next_version
 
 KeyOf = Callable[[int, Tensor], Tensor]
 """(layer, tokens (m, d)) -> retriever keys (m, r). Called when tokens leave θ."""
@@ -67,10 +68,11 @@ class Memory:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become what the snapshot was, random state included; the undo history, of another past, is forgotten."""
-        if snapshot.state.pool.shape != self.state.pool.shape:
+        theirs, ours = snapshot.state.short.tokens.shape, self.state.short.tokens.shape
+        if theirs != ours:
             raise ValueError(
-                f"The snapshot's θ has shape {tuple(snapshot.state.pool.shape)}, this memory's "
-                f"{tuple(self.state.pool.shape)}; restore it into a memory of the same model."
+                f"The snapshot's θ has shape {tuple(theirs)}, this memory's {tuple(ours)}; restore it into a memory of "
+                "the same model."
             )
         self._become(snapshot)
         self._undo = []
@@ -133,16 +135,14 @@ class Memory:
             self._first_write(block, number)
             return self._account(source, number, 0, 0.0)
         state.clock += count
-        dropped = self.drop(Pool(state.pool, self.ages, state.block), count, self.random)
+        dropped = self.drop(Pool(state.short, self.ages, state.block), count, self.random)
         kept = torch.ones(state.stamp.shape, dtype=torch.bool).scatter_(1, dropped, False)
         kept = kept.nonzero()[:, 1].view(layers, -1)
         evicted = 0.0
         if keys_of is not None and config.num_retrieved:
             self._move_to_long_term(dropped, keys_of)
             evicted = self.rules.settle(state.logs, state.clock)
-        state.pool = renewed(state.pool, kept, block.stored)
-        if state.keys is not None and block.keys is not None:
-            state.keys = renewed(state.keys, kept, block.keys)
+        state.short.renew(dropped, kept, block.stored, block.keys)
         state.newest = block.hidden.detach().to(state.newest)
         slots = torch.arange(config.block_size - count, config.block_size)
         for name, new in (
@@ -156,10 +156,9 @@ class Memory:
 
     def _move_to_long_term(self, dropped: Tensor, keys_of: KeyOf) -> None:
         state = self.state
-        tokens = pool_rows(state.pool, dropped)
+        tokens, known = state.short.take(dropped)
         born = self.rules.born(state.stamp.gather(1, dropped), state.clock)
         block, slot = state.block.gather(1, dropped), state.slot.gather(1, dropped)
-        known = None if state.keys is None else pool_rows(state.keys, dropped)
         for layer, log in enumerate(state.logs):
             log.append(
                 tokens=tokens[layer],
@@ -176,7 +175,7 @@ class Memory:
         layers, count, _ = block.stored.shape
         tiles = torch.arange(count).repeat(size // count)
         tiles = torch.cat([tiles, torch.arange(count)[count - size % count :]]) if size % count else tiles
-        state.pool = block.stored[:, tiles].detach().to(state.pool)
+        state.short = ShortTerm(block.stored[:, tiles].to(state.short.tokens))
         state.newest = block.hidden[:, tiles[-self.config.block_size :]].detach().to(state.newest)
         state.block = torch.full((layers, size), number)
         state.slot = (tiles + self.config.block_size - count).expand(layers, -1)
@@ -240,6 +239,7 @@ class Memory:
         if id not in held:
             raise ValueError(f"There is no receipt {id} in this memory; it holds {sorted(held) or 'none'}.")
         removed = delete_blocks(self.state, [chunk.block for chunk in held[id].chunks], self._initial, self.projected)
+        self.state.placed(self.place)
         del held[id]
         self._undo = []  # an undo would bring the deleted text back
         return removed
@@ -247,4 +247,4 @@ class Memory:
     @property
     def num_bytes(self) -> dict[str, int]:
         """Bytes held: "short" is θ's tokens, "long" Θ with keys and columns, of all layers."""
-        return {"short": self.state.pool.nbytes, "long": sum(log.num_bytes for log in self.state.logs)}
+        return {"short": self.state.short.tokens.nbytes, "long": sum(log.num_bytes for log in self.state.logs)}

@@ -23,10 +23,12 @@ from .commits import sync
 from .disk import DiskLog, DiskTier
 from .log import TokenLog, pack_logs, unpack_logs
 from .memory import Memory
+from .short_term import ShortTerm
 from .sources import Chunk, Receipt
 from .state import Snapshot, State, next_version
 
-FORMAT = "mplus-memory-2"
+FORMAT, ORDERED = "mplus-memory-3", "mplus-memory-2"
+"""The format written, and the one before it, which did not say in which rows θ stands: oldest first."""
 COUNTERS = {"clock": int, "next_block": int, "next_receipt": int, "written": bool}
 COLUMNS = ("pool", "newest", "stamp", "block", "slot")
 ABANDONED_SECONDS = 3600
@@ -60,8 +62,9 @@ def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
     path = Path(path)
     state = memory.state
     tensors: dict[str, Tensor] = {name: getattr(state, name).cpu().contiguous() for name in COLUMNS}
-    if state.keys is not None:
-        tensors["keys"] = state.keys.cpu().contiguous()
+    if (keys := state.keys) is not None:
+        tensors["keys"] = keys.cpu()
+    tensors["place"] = state.short.place.contiguous()  # so that sums run in the same order when it is read again
     on_disk = bool(state.logs) and all(isinstance(log, DiskLog) for log in state.logs)
     tensors |= {"random": memory.random.get_state()} | ({} if on_disk else pack_logs(state.logs))
     meta: dict[str, Any] = {name: getattr(state, name) for name in COUNTERS} | {"projected": memory.projected}
@@ -93,7 +96,7 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
     """
     path = Path(path)
     tensors, metadata = _read(path)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (FORMAT, ORDERED):
         raise ValueError(f"{path} is not a memory file (format {metadata.get('format')!r}, expected {FORMAT!r}).")
     if metadata.get("owner") != owner:
         raise ValueError(
@@ -102,7 +105,8 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
         )
     try:
         meta = json.loads(metadata["state"])
-        state = _state(tensors, meta, memory)
+        place = None if metadata["format"] == ORDERED else tensors["place"]
+        state = _state(tensors, meta, memory, place)
         torch.Generator().set_state(tensors["random"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete or damaged ({error}); restore it from another copy.") from error
@@ -138,12 +142,12 @@ def _checksum(tensors: dict[str, Tensor], state: str) -> str:
     return f"{value:08x}"
 
 
-def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory) -> State:
+def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory, place: Tensor | None) -> State:
     like = memory.state
     if meta["projected"] != memory.projected:
         forms = ["projected" if projected else "hidden" for projected in (meta["projected"], memory.projected)]
         raise ValueError(f'its tokens are in the "{forms[0]}" form, this memory keeps the "{forms[1]}" form')
-    columns = {name: tensors[name] for name in (*COLUMNS, *(["keys"] if like.keys is not None else []))}
+    columns = {name: tensors[name] for name in (*COLUMNS, *(["keys"] if like.short.keys is not None else []))}
     for name, column in columns.items():
         expected: Tensor = getattr(like, name)
         if column.shape != expected.shape or column.is_floating_point() != expected.is_floating_point():
@@ -155,10 +159,10 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory) -> 
     wrong = [name for name, kind in COUNTERS.items() if type(meta[name]) is not kind]
     if wrong:
         raise ValueError(f"{', '.join(wrong)} cannot be read")
-    width, r = like.pool.shape[-1], memory.config.retriever_size
+    width, r = like.short.tokens.shape[-1], memory.config.retriever_size
     logs: list[TokenLog] = []
     if "on_disk" not in meta:
-        logs = unpack_logs(tensors, like.pool.dtype, len(like.logs), width, r)
+        logs = unpack_logs(tensors, like.short.tokens.dtype, len(like.logs), width, r)
         logs = [mine.adopt(log) for mine, log in zip(like.logs, logs, strict=True)]
     receipts = {}
     for entry in meta["receipts"]:
@@ -167,7 +171,8 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory) -> 
         receipts[entry["id"]] = Receipt(**entry)
     owners = {chunk.block: (id, i) for id, receipt in receipts.items() for i, chunk in enumerate(receipt.chunks)}
     return State(
-        **{"keys": None, **columns},
+        short=ShortTerm(columns.pop("pool"), columns.pop("keys", None), place),
+        **columns,
         version=next_version(),
         logs=logs,
         receipts=receipts,

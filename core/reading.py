@@ -106,7 +106,7 @@ class MemoryPrefix:
 
     def __init__(self, model: MPlusForCausalLM, memories: Sequence[Memory], mask: Tensor):
         counts = {memory.num_retrieved for memory in memories}
-        pools = {memory.state.pool.shape[1] for memory in memories}
+        pools = {memory.state.short.tokens.shape[1] for memory in memories}
         if len(counts) > 1 or len(pools) > 1 or len(memories) not in (1, len(mask)):
             raise ValueError(
                 f"{len(memories)} memories that retrieve {sorted(counts)} tokens cannot answer {len(mask)} prompts in "
@@ -117,7 +117,7 @@ class MemoryPrefix:
         self.num_retrieved = counts.pop()
         self.num_memory = self.num_retrieved + pools.pop()
         away = len(self.memories) == 1 and self.memories[0].place.offload == "all"
-        self.streamed = Streamed(self.memories[0].state.pool, model.device) if away else None
+        self.streamed = Streamed(self.memories[0].state.short.tokens, model.device) if away else None
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
@@ -134,10 +134,14 @@ class MemoryPrefix:
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
             segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))
         if len(self.memories) == 1:
-            pool = self.streamed.layer(layer) if self.streamed else first.state.pool[None, layer]
-            return [*segments, Segment(pool, first.projected, first.state.version)]  # type: ignore[arg-type]
-        pools = torch.stack([memory.state.pool[layer] for memory in self.memories])
-        return [*segments, Segment(pools.repeat_interleave(copies, dim=0), first.projected)]
+            theta = first.state.short
+            pool = self.streamed.layer(layer) if self.streamed else theta.tokens[None, layer]
+            whole = Segment(pool, first.projected, first.state.version, theta.ranks[None, layer])  # type: ignore[arg-type]
+            return [*segments, whole]
+        thetas = [memory.state.short for memory in self.memories]
+        pools = torch.stack([theta.tokens[layer] for theta in thetas]).repeat_interleave(copies, 0)
+        ranks = torch.stack([theta.ranks[layer] for theta in thetas]).repeat_interleave(copies, 0)
+        return [*segments, Segment(pools, first.projected, None, ranks)]
 
 
 def read_logits(

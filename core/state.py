@@ -10,6 +10,7 @@ from torch import Tensor
 from .config import MPlusConfig
 from .log import TokenLog
 from .placement import Placement
+from .short_term import ShortTerm
 from .sources import Receipt
 
 
@@ -31,18 +32,16 @@ class Tokens(NamedTuple):
 
 @dataclass
 class State:
-    """Everything a memory is. Tensors in it are never changed in place, logs only through forks.
+    """Everything a memory is. Tensors in it are never changed in place, θ and logs only through forks.
 
-    pool (L, N, w) where `Placement.short` says; stamp, block, slot (L, N) int64 on the CPU, oldest slot
-    first; a log a layer.
-    newest (L, K, d): the newest block as hidden states, for the next write. keys (L, N, r): retriever keys of θ, kept
-    only where the pool is projected and they could not be made later. version: changes whenever θ does.
+    short: θ, with retriever keys only where it is projected and they could not be made later; stamp, block, slot (L, N)
+    int64 on the CPU, of its tokens, oldest first; a log a layer.
+    newest (L, K, d): the newest block as hidden states, for the next write. version: changes whenever θ does.
     clock: memory tokens written so far. written: False only for a MemoryLLM checkpoint before its first write.
     """
 
-    pool: Tensor
+    short: ShortTerm
     newest: Tensor
-    keys: Tensor | None
     stamp: Tensor
     block: Tensor
     slot: Tensor
@@ -55,15 +54,27 @@ class State:
     receipts: dict[int, Receipt] = field(default_factory=dict)
     block_owner: dict[int, tuple[int, int]] = field(default_factory=dict)  # block -> (receipt, chunk)
 
+    @property
+    def pool(self) -> Tensor:
+        """θ's tokens (L, N, w), oldest first, as a copy; others may be put in their place."""
+        return self.short.pool
+
+    @pool.setter
+    def pool(self, tokens: Tensor) -> None:
+        self.short, self.version = ShortTerm(tokens, self.keys), next_version()
+
+    @property
+    def keys(self) -> Tensor | None:
+        """θ's retriever keys (L, N, r), oldest first, as a copy, where they are kept."""
+        return self.short.pool_keys
+
     def fork(self) -> "State":
-        logs = [log.fork() for log in self.logs]
-        return replace(self, logs=logs, receipts=dict(self.receipts), block_owner=dict(self.block_owner))
+        parts = {"short": self.short.fork(), "logs": [log.fork() for log in self.logs]}
+        return replace(self, **parts, receipts=dict(self.receipts), block_owner=dict(self.block_owner))
 
     def placed(self, place: Placement) -> "State":
         """This state with θ where `place` keeps it."""
-        keys, device = self.keys, place.short
-        self.pool, self.newest = place.short_pool(self.pool), self.newest.to(device)
-        self.keys = None if keys is None else keys.to(device)
+        self.short, self.newest = self.short.placed(place), self.newest.to(place.short)
         return self
 
 
@@ -130,9 +141,8 @@ def initial_state(config: MPlusConfig, tokens: Tokens, logs: list[TokenLog] | No
     # The initial tokens of θ count as written just before the clock started; as released, they have age 0 there.
     stamp = place - size + 1 if config.rules == "paper" else torch.zeros_like(place)
     return State(
-        pool=pool,
+        short=ShortTerm(pool, tokens.keys),
         newest=tokens.hidden[:, -config.block_size :].detach().clone(),
-        keys=None if tokens.keys is None else tokens.keys.detach(),
         version=next_version(),
         stamp=stamp,
         block=1 + place // config.block_size,
@@ -141,20 +151,6 @@ def initial_state(config: MPlusConfig, tokens: Tokens, logs: list[TokenLog] | No
         next_block=max(first_free, highest + 1),
         written=written,
     )
-
-
-def pool_rows(tokens: Tensor, rows: Tensor) -> Tensor:
-    """tokens (L, N, d) at rows (L, m) -> (L, m, d), wherever the tokens live."""
-    return tokens.gather(1, rows.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1]))
-
-
-def renewed(tokens: Tensor, kept: Tensor, new: Tensor) -> Tensor:
-    """tokens (L, N, d) at rows kept (L, N - k), then new (L, k, d), in one copy."""
-    out, kept = torch.empty_like(tokens, pin_memory=tokens.is_pinned()), kept.to(tokens.device)
-    for old, rows, target in zip(tokens, kept, out, strict=True):
-        torch.index_select(old, 0, rows, out=target[: len(rows)])
-    out[:, kept.shape[1] :] = new.detach()
-    return out
 
 
 def delete_blocks(state: State, blocks: list[int], initial: State, projected: bool) -> int:
@@ -172,23 +168,24 @@ def delete_blocks(state: State, blocks: list[int], initial: State, projected: bo
         return removed
     block_size = state.newest.shape[1]
     rows = torch.stack([_refilled(state, initial, layer, gone[layer]) for layer in range(len(gone))])
-    for name in ("pool", "stamp", "block", "slot", *(["keys"] if state.keys is not None else [])):
-        now, then = getattr(state, name), getattr(initial, name)
-        places = rows.to(now.device)
-        setattr(
-            state,
-            name,
-            torch.stack(
-                [torch.cat([old.to(here.device), here])[at] for old, here, at in zip(then, now, places, strict=True)]
-            ),
-        )
+    pool = _joined(initial.pool, state.pool, rows)
+    keys, first = state.keys, initial.keys
+    keys = None if keys is None or first is None else _joined(first, keys, rows)
+    state.short, state.version = ShortTerm(pool, keys), next_version()
+    for name in ("stamp", "block", "slot"):
+        setattr(state, name, _joined(getattr(initial, name), getattr(state, name), rows))
     if not projected:
-        state.newest = state.pool[:, -block_size:]
+        state.newest = pool[:, -block_size:]
     elif bool(gone[:, -block_size:].any()):  # what stood before the deleted block is no longer known as hidden states
         state.newest = initial.newest.to(state.newest.device)
     state.written = initial.written or not bool(gone.all())
-    state.version = next_version()
     return removed + int(gone.sum())
+
+
+def _joined(initial: Tensor, now: Tensor, rows: Tensor) -> Tensor:
+    """[initial | now] (L, 2N, ...) at rows (L, N), where `now` is."""
+    joined = zip(initial, now, rows.to(now.device), strict=True)
+    return torch.stack([torch.cat([old.to(new.device), new])[at] for old, new, at in joined])
 
 
 def _refilled(state: State, initial: State, layer: int, gone: Tensor) -> Tensor:

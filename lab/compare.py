@@ -21,7 +21,7 @@ DISTANCES = (0, 512, 2048, 4096)
 def kept_tokens(reader: Any) -> int:
     """Tokens whose keys and values stand before a prompt."""
     if isinstance(reader, MPlusReader):
-        return reader.memory.num_retrieved + reader.memory.state.pool.shape[1]
+        return reader.memory.num_retrieved + reader.memory.config.pool_size
     limit = reader.kept if isinstance(reader, SnapKVReader) else reader.window
     return len(reader.ids) if limit is None else min(limit, len(reader.ids))
 

@@ -47,7 +47,7 @@ class Shelf:
         found = [moment for name, _ in branch.kept for moment in history.load(self.steps / Path(name).name)]
         branch.moments, branch.fresh = found[-KEPT_MOMENTS:], 0
         memory = branch.reader.memory
-        pool = (memory.config.num_hidden_layers, memory.state.pool.shape[1])
+        pool = (memory.config.num_hidden_layers, memory.config.pool_size)
         if not found or found[-1].clock != memory.state.clock or found[-1].owner.shape != pool:
             branch.moments = [moment for moment in branch.moments if moment.owner.shape == pool]
             branch.note("load")

@@ -113,7 +113,7 @@ def look(memory: Memory, event: str, receipt: int = 0, before: Moment | None = N
     size = float(np.mean([len(owner) for owner in long_owner])) if long_owner else 0.0
     before_size = float(np.mean([len(o) for o in before.long_owner])) if before and before.long_owner else 0.0
     written = state.clock - before.clock if before and event == "write" else 0
-    dropped = min(written, state.pool.shape[1])
+    dropped = min(written, state.short.tokens.shape[1])
     moved = float(dropped) if long_owner and memory.config.num_retrieved else 0.0
     return Moment(
         event,

@@ -13,9 +13,10 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log commits drops placement base_bits products kernels weights world packing tokenizer_training",
-    "attention cache adapters disk quantised retriever rules prompts state curriculum data muon processes",
-    "decoding model memory lexical_start fitting index",
+    "config sources log commits placement base_bits products kernels weights world packing tokenizer_training",
+    "short_term attention cache adapters disk quantised retriever rules prompts curriculum data muon processes",
+    "state drops decoding model lexical_start fitting index",
+    "memory",
     "memory_file reading official induction",
     "reader checkpoint bank pointing",
     "context cost durable replay streams",

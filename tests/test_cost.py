@@ -22,28 +22,27 @@ def test_planned_bytes_are_measured_bytes_within_two_percent(shape, form):
     model = toy_mplus(**shape)
     config = model.config
     reader = MPlusReader(model, toy_tokenizer(), new_memory(model, form))
-    reader.memory.undo_levels = 1
     for _ in range(2 + config.num_retrieved // config.block_size):
         write(model, [reader.memory], torch.randint(0, 200, (1, config.chunk_size)))
     reader.answer("x" * 40, max_new_tokens=2)
-    state, initial = reader.memory.state, reader.memory._initial
+    state, initial, short = reader.memory.state, reader.memory._initial, reader.memory.state.short
     length = len(state.logs[0]) if state.logs else 0
     prompt = reader.buffer.held and next(iter(reader.buffer.storage.values()))[0].shape[2] - config.prefix_size - 256
-    cost = memory_cost(config, Setting(form=form, prompt=int(prompt), long_term=length))
+    cost = memory_cost(config, Setting(form=form, prompt=int(prompt), long_term=length, undo=0))
     measured = {
         "weights": sum(parameter.nbytes for parameter in model.parameters()),
-        "short": sum(t.nbytes for t in (state.pool, state.newest, state.stamp, state.block, state.slot))
-        + (state.keys.nbytes if state.keys is not None else 0),
+        "short": short.tokens.nbytes + state.newest.nbytes,
         "initial": sum(
             {
                 t.data_ptr(): t.nbytes
-                for t in (model.memory.pool, initial.pool, initial.newest, initial.keys)
+                for t in (model.memory.pool, initial.short.tokens, initial.newest, initial.short.keys)
                 if t is not None
             }.values()
         ),
         "long": sum(log.tokens.nbytes for log in state.logs),
-        "long_keys": sum(log.keys.nbytes for log in state.logs),
-        "long_columns": sum(log.num_bytes - log.tokens.nbytes - log.keys.nbytes for log in state.logs),
+        "keys": sum(log.keys.nbytes for log in state.logs) + (0 if short.keys is None else short.keys.nbytes),
+        "columns": sum(log.num_bytes - log.tokens.nbytes - log.keys.nbytes for log in state.logs)
+        + sum(t.nbytes for t in (state.stamp, state.block, state.slot, short.place, short.ranks)),
         "buffer": reader.buffer.num_bytes,
     }
     assert {name: cost.parts[name] for name in measured} == pytest.approx(measured, rel=0.02)
@@ -66,7 +65,7 @@ def test_planned_bytes_of_a_quantised_long_term_memory(stored):
     cost = memory_cost(model.config, Setting(form="hidden", stored=stored, long_term=len(logs[0])))
     assert cost.long == measured < 0.3 * memory_cost(model.config, Setting(form="hidden", long_term=len(logs[0]))).long
     kept = memory_cost(model.config, Setting(offload="none", undo=2)), memory_cost(model.config, Setting(undo=2))
-    assert kept[0].device - kept[1].device == kept[0].long + kept[0].long_keys and kept[0].undo == 2 * kept[0].short
+    assert kept[0].device - kept[1].device == kept[0].long + kept[0].keys and kept[0].undo == 2 * kept[0].short
     assert kept[1].device - memory_cost(model.config, Setting(offload="all", undo=2)).device == 3 * kept[0].short
     assert kept[0].embeddings == 0, "tied: the output layer needs them on the device"
 

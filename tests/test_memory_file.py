@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from core.checkpoint import load_model, save_model
-from core.memory_file import _checksum, fingerprint, load_memory, save_memory
+from core.memory_file import ORDERED, _checksum, fingerprint, load_memory, save_memory
 from core.reader import MPlusReader
 from core.reading import new_memory
 from tests.test_memory_properties import equal, fingerprint_of
@@ -138,6 +138,16 @@ def test_every_tensor_of_a_wrong_shape_or_absent_is_refused(opened):
         refused(opened, {other: t for other, t in tensors.items() if other != name}, "incomplete or damaged")
         for wrong in (tensor.new_zeros(3, 3, 3), tensor[..., :-1].clone() if tensor.dim() else tensor.new_zeros(2)):
             refused(opened, {**tensors, name: wrong}, "incomplete or damaged")
+
+
+def test_a_file_of_the_format_before_is_read(opened):
+    reader, file, tensors, metadata = opened
+    del tensors["place"]
+    metadata = {**metadata, "format": ORDERED, "checksum": _checksum(tensors, metadata["state"])}
+    save_file(tensors, file, metadata=metadata)
+    before = fingerprint_of(reader.memory)
+    reader.load(file)
+    assert equal(before, fingerprint_of(reader.memory))
 
 
 def test_numbers_that_are_none_are_refused_in_every_tensor(opened):

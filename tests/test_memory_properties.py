@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from core.drops import Pool, oldest, random_per_layer, random_shared
 from core.reader import MPlusReader
 from core.reading import new_memory, write
+from core.short_term import ShortTerm
 from core.state import Tokens
 from tests.toys import MEMORY, toy_mplus, toy_tokenizer
 
@@ -312,7 +313,8 @@ def test_forgetting_follows_the_law(policy, layers):
 
 @pytest.mark.parametrize("policy", [random_per_layer, random_shared])
 def test_every_place_in_the_pool_is_as_likely_to_be_dropped(policy):
-    pool = Pool(torch.zeros(2, N, 1), torch.zeros(2, N, dtype=torch.int64), torch.zeros(2, N, dtype=torch.int64))
+    nothing = torch.zeros(2, N, dtype=torch.int64)
+    pool = Pool(ShortTerm(torch.zeros(2, N, 1)), nothing, nothing)
     generator, draws = torch.Generator().manual_seed(0), 4000
     hits, together = torch.zeros(2, N), 0
     for _ in range(draws):
@@ -328,6 +330,25 @@ def test_every_place_in_the_pool_is_as_likely_to_be_dropped(policy):
 
 def tokens_of(tokens, count):
     return Tokens(tokens.hidden[:, :count])
+
+
+def test_a_write_moves_no_more_than_its_block_and_what_was_forked_stays():
+    memory = new_memory(toy_mplus())
+    pool, forked = memory.state.pool, memory.snapshot()
+    for _ in range(3):
+        memory.add(Tokens(torch.randn(2, K, 64)), None)
+        short, before = memory.state.short, memory.state.short.tokens.clone()
+        place, expected = short.place.clone(), memory.state.pool
+        where = short.tokens.data_ptr()
+        memory.add(Tokens(block := torch.randn(2, K, 64)), None)
+        assert short.tokens.data_ptr() == where and ((short.tokens != before).any(-1).sum(1) == K).all()
+        stays = (short.place[:, : N - K, None] == place[:, None]).int().argmax(-1)  # which they were before
+        assert (stays[:, 1:] > stays[:, :-1]).all()
+        kept = expected.gather(1, stays[..., None].expand(-1, -1, 64))
+        assert torch.equal(memory.state.pool, torch.cat([kept, block], dim=1))
+        assert torch.equal(short.ranks.gather(1, short.place), torch.arange(N).expand(2, -1))
+    memory.restore(forked)
+    assert torch.equal(memory.state.pool, pool)
 
 
 def test_policies_drop_what_they_say():
