@@ -1,9 +1,9 @@
 """Where a memory lives, and how its parts come to where the model computes.
 
 "none": θ and Θ on the model's device. "long": Θ on the host; its keys are sent over piece by piece to be scored, and of
-its tokens what was retrieved; θ's keys wait there too. "all": θ as well, in pinned buffers; while a layer computes, the next one's θ is on its
-way; and the table of input embeddings, of which a question needs a few rows. Where the model's device is the host
-itself, all three are one, by the same code.
+its tokens what was retrieved; θ's keys wait there too. "all": θ as well, in pinned buffers; while a layer computes, the
+next one's θ is on its way; and the table of input embeddings, of which a question needs a few rows. Where the model's
+device is the host itself, all three are one, by the same code.
 """
 
 from dataclasses import dataclass

@@ -108,7 +108,8 @@ class ResourcesTab:
         rows = [(SAID.get(part, part), panels.size(count)) for part, count in session.reader.num_bytes.items()]
         rows.append(("all branches and the history of this session", panels.size(session.num_bytes)))
         totals = self.page.registry.totals
-        rows.append((f"{totals['sessions']} sessions in memory, together", panels.size(totals["bytes"])))
+        count = totals["sessions"]
+        rows.append((f"{count} session{'s' * (count != 1)} in memory, together", panels.size(totals["bytes"])))
         idle = self.page.registry.idle - (time.time() - session.used)
         note = f"{self.page.meter.note} Unused for {max(0, idle) / 60:.0f} more minutes, this session leaves the memory; it stays on the disk."
         return panels.table(["held now (bytes of the tensors)", ""], rows, {1}) + panels.progress(note)
