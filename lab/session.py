@@ -101,14 +101,15 @@ class Session(Sitting):
             if last is None or answer is None or not answer.tokens:
                 raise ValueError("There is no answer yet; ask a question in the Lab first.")
             with self.turns.take():
-                return ablate(self.reader, last.question, answer.tokens, kind, which)
+                self.branch.owed = ablate(self.reader, last.question, answer.tokens, kind, which)
+            return self.branch.owed
 
     def owed(self) -> Ablation | None:
-        """What the last answer owes to Θ, computed when it is first looked at; None without an answer or a Θ."""
+        """What the last answer owes to what was last taken away, at first to Θ; None without an answer or a Θ."""
         with self.lock:
             branch = self.branch
             if branch.owed is None and branch.last and branch.last.layers and branch.answer and branch.answer.tokens:
-                branch.owed = self.take_away(LONG_TERM)
+                return self.take_away(LONG_TERM)
             return branch.owed
 
     def delete(self, receipt: int) -> int:

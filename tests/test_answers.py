@@ -61,6 +61,8 @@ def test_the_steps_of_an_answer_sum_to_its_seconds(told):
 def test_what_an_answer_owes_is_kept_until_the_memory_changes(told):
     owed = told.owed()
     assert owed.what == "without Θ" and owed is told.owed() and len(owed.tokens) == len(told.branch.answer.tokens)
+    guessed = told.take_away(RETRIEVER)
+    assert guessed.what != owed.what and told.owed() is guessed, "who comes back to the tab finds what they asked for"
     told.write("A barge with red sails waits below the third lock of the canal.")
     assert told.owed() is not owed
     told.delete(1)

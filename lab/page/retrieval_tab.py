@@ -80,7 +80,7 @@ class RetrievalTab:
         return panels.answer_tokens(result.tokens, result.before, result.after, result.what)
 
     def on_look(self, tab: str, request: gr.Request):
-        """What the answer owes to Θ, as soon as somebody looks: two passes that the answer itself need not wait for."""
+        """What was last taken away; at first Θ, as soon as somebody looks: the answer need not wait for those passes."""
         if tab != "retrieval":
             return gr.skip()
         owed = self.page.session(request).owed()
