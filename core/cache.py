@@ -73,11 +73,12 @@ class PrefixLayer(DynamicLayer):
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
 
-    def add_position(self) -> tuple[Tensor, Tensor, int]:
-        """Room for one position more, counted already; the caller fills it: storage of keys, of values, and its row."""
+    def add_positions(self, count: int) -> tuple[Tensor, Tensor, int]:
+        """Room for more positions, counted already; the caller fills it: storage of keys, of values, and the first
+        row."""
         keys, start = cast(Tensor, self.keys), self.get_seq_length()
-        storage = self._with_room(keys, start, start + 1)
-        self.keys, self.values = (each[:, :, : start + 1] for each in storage)
+        storage = self._with_room(keys, start, start + count)
+        self.keys, self.values = (each[:, :, : start + count] for each in storage)
         return *storage, start
 
     def _with_room(self, like: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:

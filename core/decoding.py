@@ -17,7 +17,11 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from .attention import GROUPED, grouped_attention
 from .cache import MemoryCache, PrefixLayer, rotated
 from .kernels import compile_kernels, decode_layer
+from .prefill import compile_prefill, prefill_layer
 from .products import Product, direct
+
+SHORT = 128
+"""Tokens of a prompt up to which a layer is one compiled function."""
 
 
 def prepare_for_answers(model: Any, fuse: bool = True) -> None:
@@ -40,6 +44,7 @@ def prepare_for_answers(model: Any, fuse: bool = True) -> None:
         model.register_forward_hook(_forget_what_is_kept, always_call=True)
     if fuse and direct(embedding):
         compile_kernels()
+        compile_prefill()
 
 
 class FusedLayer:
@@ -59,6 +64,7 @@ class FusedLayer:
         self.tuned = next((module for module in inside if isinstance(module, LoraLinear)), None)
         self.plain = any(getattr(module, "base_layer", module).bias is not None for module in inside)
         self.size, self.epsilon = attention.head_dim, before.variance_epsilon
+        self.floor, self.scale = np.float32(self.epsilon), np.float32(attention.scaling)
         self.num_queries = attention.config.num_attention_heads
         self.num_rotated = self.num_queries + self.num_queries // attention.num_key_value_groups
         self.act: Callable[[Tensor], Tensor] = mlp.act_fn
@@ -107,6 +113,8 @@ class FusedLayer:
             slot = cast(PrefixLayer, past_key_values.layers[attention.layer_idx])
             if self._decodes(hidden_states, attention_mask, slot):
                 return self._one_token(hidden_states, slot, *position_embeddings)
+            if self._is_short(hidden_states, attention_mask, slot):
+                return self._short_prompt(hidden_states, slot, *position_embeddings)
         adapter, (cos, sin) = self._adapter(), position_embeddings
         heads = self.inputs(self._normed(hidden_states), adapter)
         heads = heads.view(*hidden_states.shape[:2], -1, self.size).transpose(1, 2)
@@ -128,17 +136,39 @@ class FusedLayer:
 
     def _decodes(self, hidden_states: Tensor, attention_mask: Tensor | None, slot: PrefixLayer) -> bool:
         """Whether this is one more token of one prompt, which sees all before it."""
-        single = hidden_states.shape[:2] == (1, 1) and direct(hidden_states) and attention_mask is None
-        return single and self.compiles and slot.storage is not None and len(slot.storage[0]) == 1
+        return hidden_states.shape[:2] == (1, 1) and attention_mask is None and self._fits(hidden_states, slot)
 
-    def _one_token(self, hidden_states: Tensor, slot: PrefixLayer, cos: Tensor, sin: Tensor) -> Tensor:
+    def _is_short(self, hidden_states: Tensor, attention_mask: Tensor | None, slot: PrefixLayer) -> bool:
+        """Whether these are a few tokens of one prompt, of which each sees all before it and itself."""
+        batch, length, _ = hidden_states.shape
+        if not (batch == 1 and 1 < length <= SHORT and self._fits(hidden_states, slot)) or attention_mask is None:
+            return False
+        before, own = slot.get_seq_length(), attention_mask[..., -length:]
+        if attention_mask.dtype != torch.bool or attention_mask.shape != (1, 1, length, before + length):
+            return False
+        return bool(attention_mask[..., :before].all()) and torch.equal(own, torch.ones_like(own).tril())
+
+    def _fits(self, hidden_states: Tensor, slot: PrefixLayer) -> bool:
+        return direct(hidden_states) and self.compiles and slot.storage is not None and len(slot.storage[0]) == 1
+
+    def _short_prompt(self, hidden_states: Tensor, slot: PrefixLayer, cos: Any, sin: Any) -> Tensor:
         adapter, result = self._adapter(), hidden_states.clone(memory_format=torch.contiguous_format)
-        heads, out, gates, down = (product.rows(adapter).numpy() for product in self.products)
-        keys, values, row = slot.add_position()
-        epsilon, scale = np.float32(self.epsilon), np.float32(self.layer.self_attn.scaling)
-        token, turn = result.view(-1).numpy(), (cos.view(-1).numpy(), sin.view(-1).numpy())
-        cache = keys[0].numpy(), values[0].numpy()
-        decode_layer(token, heads, out, gates, down, turn[0], turn[1], cache[0], cache[1], row, epsilon, scale)
+        heads, out, gates, down = (product.weight(adapter, by_outputs=True).numpy() for product in self.products)
+        length = hidden_states.shape[1]
+        first = length - 1 if self.last_only else 0
+        all_keys, all_values, row = slot.add_positions(length)
+        keys, values = all_keys[0].numpy(), all_values[0].numpy()
+        x, cos, sin = result[0].numpy(), cos[0].numpy(), sin[0].numpy()
+        prefill_layer(x, first, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale)
+        return result[:, first:]
+
+    def _one_token(self, hidden_states: Tensor, slot: PrefixLayer, cos: Any, sin: Any) -> Tensor:
+        adapter, result = self._adapter(), hidden_states.clone(memory_format=torch.contiguous_format)
+        heads, out, gates, down = (product.by_inputs(adapter).numpy() for product in self.products)
+        all_keys, all_values, row = slot.add_positions(1)
+        keys, values = all_keys[0].numpy(), all_values[0].numpy()
+        token, cos, sin = result.view(-1).numpy(), cos.view(-1).numpy(), sin.view(-1).numpy()
+        decode_layer(token, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale)
         return result
 
 

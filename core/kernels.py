@@ -1,4 +1,4 @@
-"""What torch has no quick operation for on a CPU, compiled: a decoded token, and the best match in every block.
+"""What torch has no quick operation for on a CPU, compiled: one token more through a layer.
 
 As a row of torch operations a decoded token costs more in Python than in arithmetic, and four queries are no product
 that a library multiplies well. Here weights, keys and values are each read once, in their order, at the memory bus's
@@ -11,30 +11,13 @@ arrays are float32 and contiguous: with unknown strides the compiler makes no ve
 import math
 
 import numpy as np
-from numba import njit
+
+from .matching import block_maxima, sigmoid_means
+from .tiles import COLUMNS, compiled
 
 BLOCK = 64
 """Terms that are summed before they are added to the rest: a long sum of float32 loses fewer digits so."""
 LOG2_E, LN_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
-ANY_ORDER = {"reassoc", "contract", "arcp", "nsz", "nnan"}
-"""Sums may be taken in another order. Infinities keep their meaning: blocks without a token and e^x need them."""
-
-
-def compiled(function):
-    """`function` compiled, and kept on the disk where numba finds a folder that it may write to."""
-    try:
-        return njit(fastmath=ANY_ORDER, nogil=True, cache=True)(function)
-    except RuntimeError:  # neither beside this file nor in the user's folder for caches
-        return njit(fastmath=ANY_ORDER, nogil=True)(function)
-
-
-@compiled
-def block_maxima(matches, blocks, best):
-    """best (number of blocks, n): each column's largest match among the rows (m, n) of each block, or what it was."""
-    for row in range(len(matches)):
-        values, largest = matches[row], best[blocks[row]]
-        for i in range(len(values)):
-            largest[i] = max(largest[i], values[i])
 
 
 @compiled
@@ -194,4 +177,6 @@ def compile_kernels() -> None:
     x, square, cache = np.zeros(4, np.float32), np.zeros((4, 4), np.float32), np.zeros((1, 2, 4), np.float32)
     heads, one = np.zeros((4, 12), np.float32), np.float32(1)
     decode_layer(x, heads, square, square, square[:2], x, x, cache, cache.copy(), 0, one, one)
-    block_maxima(np.zeros((1, 1), np.float32), np.zeros(1, np.int64), np.zeros((1, 1), np.float32))
+    panels, key = np.zeros((1, 4, COLUMNS), np.float32), np.zeros((1, 4), np.float32)
+    block_maxima(key, np.zeros(1, np.int64), panels, panels[:, :1].copy())
+    sigmoid_means(key, panels, panels[0, :1].copy(), x[:1].copy())

@@ -1,35 +1,27 @@
-"""Matrix products as a CPU makes them quickest, and weights of which several are one product.
+"""Weights of which several are one product, in the order in which a CPU reads them quickest.
 
-oneDNN multiplies float32 up to twice as fast as torch's own choice where one of the sides is thin: few queries and many
-keys, a short prompt and a weight. Single rows are no product but a pass over the weight, which then is best stored with
-its inputs outermost.
+A single row is no product but a pass over the weight, which then is best stored with its inputs outermost; several rows
+(`core.tiles`, and torch for many) want its outputs outermost.
 """
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 
-def product(x: Tensor, rows: Tensor) -> Tensor:
-    """x (n, k) times every one of rows (m, k): (n, m). Neither need be contiguous."""
-    learns = torch.is_grad_enabled() and (x.requires_grad or rows.requires_grad)
-    if direct(x) and not learns and len(x) and len(rows):
-        return torch.ops.mkldnn._linear_pointwise(x, rows, None, "none", [], "")
-    return x @ rows.t()
-
-
 def direct(x: Tensor) -> bool:
-    """Whether oneDNN multiplies this."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    """Whether compiled functions take this."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 class Product:
     """Linear maps of one input as one product per adapter, the adapter and what scales the input added in.
 
-    Kept as (in, out) for single rows and, where oneDNN multiplies, once more in its own order for longer inputs. Both
-    are made when they are first needed and anew when a weight changes.
+    Kept as (in, out) for single rows and, on a CPU, once more as (out, in) for longer inputs. Both are made when they
+    are first needed and anew when a weight changes.
     """
 
     def __init__(self, modules: list[Any], scale: nn.Parameter | None = None):
@@ -43,17 +35,17 @@ class Product:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "kept": {}, "parts": {}}  # a copy of the model makes its own
 
-    def weight(self, adapter: str, packed: bool = False) -> Tensor:
-        """The maps side by side, (in, out), or, packed, as oneDNN wants them."""
+    def weight(self, adapter: str, by_outputs: bool = False) -> Tensor:
+        """The maps side by side, (in, out), or, by_outputs, (out, in), contiguous."""
         adapter = adapter if self.adapted else ""  # one copy serves both adapters where neither has a part in it
         parts = self.parts.get(adapter) or self._parts(adapter)
-        state, known = [(part._version, part.data_ptr()) for part in parts], self.kept.get((adapter, packed))
+        state, known = [(part._version, part.data_ptr()) for part in parts], self.kept.get((adapter, by_outputs))
         if known is None or known[0] != state:
             with torch.no_grad():
                 rows = torch.cat([_added(module, adapter) for module in self.modules])
                 rows = rows if self.scale is None else rows * self.scale
-                rows = torch.ops.mkldnn._reorder_linear_weight(rows) if packed else rows.t().contiguous()
-            known = self.kept[adapter, packed] = state, rows
+                rows = (rows if by_outputs else rows.t()).contiguous()
+            known = self.kept[adapter, by_outputs] = state, rows
         return known[1]
 
     def _parts(self, adapter: str) -> list[Tensor]:
@@ -65,7 +57,7 @@ class Product:
         self.parts[adapter] = parts
         return parts
 
-    def rows(self, adapter: str) -> Tensor:
+    def by_inputs(self, adapter: str) -> Tensor:
         """The maps side by side, (in, out), contiguous: the parameter itself where nothing is added to it."""
         own: Tensor | None = self.modules[0].weight.detach().t() if self.bare else None
         return own if own is not None and own.is_contiguous() else self.weight(adapter)
@@ -73,7 +65,7 @@ class Product:
     def __call__(self, x: Tensor, adapter: str, decodes: bool = True) -> Tensor:
         """(..., in) -> (..., out of all maps). decodes: whether a single row is worth a weight of its own."""
         if direct(x) and (not decodes or x.numel() > x.shape[-1]):
-            return torch.ops.mkldnn._linear_pointwise(x, self.weight(adapter, True), None, "none", [], "")
+            return F.linear(x, self.weight(adapter, by_outputs=True))
         if self.bare:
             return self.modules[0](x)
         return x @ self.weight(adapter)

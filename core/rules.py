@@ -120,6 +120,8 @@ class ReleasedRules:
         return rows.repeat(-(-wanted // count))[-wanted:]
 
     def _num_merged(self, log: TokenLog) -> int:
+        if not log.num_dead:
+            return log.merged
         return log.merged - log.num_dead if log.merged == log.length else int(log.live[: log.merged].sum())
 
 

@@ -86,15 +86,25 @@ def test_a_weight_that_changes_is_fused_anew():
 
 
 def test_the_slow_path_of_the_benchmarks_computes_the_same():
-    """Pending tokens, merges and expiry included, at every step: what is compared for speed is the same thing."""
+    """Pending tokens, merges and expiry included, at every step: what is compared for speed is the same thing.
+
+    Both are measured against the slow path in double precision, since some of these states magnify rounding.
+    """
     model = toy_mplus(std=0.05, rules="released", relevance="mean_sigmoid", merge_every=3, initial_recall=6.0)
     fill_long_term(model, 64)
     prepared = copy.deepcopy(model)
     prepare_for_answers(prepared)
-    slow, fast = SlowMPlus(model), FastMPlus(prepared)
+    exact = copy.deepcopy(model).double()
+    assert exact.initial_long_term is not None
+    logs = [log.with_tokens(log.tokens.double()) for log in exact.initial_long_term]
+    for log in logs:
+        log._columns["keys"] = log._columns["keys"].double()
+    exact.initial_long_term = logs
+    paths = SlowMPlus(exact), SlowMPlus(model), FastMPlus(prepared)
     question = random_chunks(model.config, 1, 6, seed=1)
     for chunk in random_chunks(model.config, 14):
-        for path in (slow, fast):
+        for path in paths:
             path.write(chunk[None])
-        expected, got = slow.prefill(question)[0][0, -1], fast.prefill(question)[0][0, -1]
-        assert (expected - got).abs().max() < 1e-5 * expected.abs().max().clamp(min=1)
+        expected, slow, fast = (path.prefill(question)[0][0, -1] for path in paths)
+        for got in (slow, fast):
+            assert (expected - got).abs().max() < 1e-5 * expected.abs().max().clamp(min=1)
