@@ -208,7 +208,7 @@ def identity_loss(
     """
     size, width = min(ids.shape[-1], blocks.shape[3]), int(model.config.head_dim)  # type: ignore
     tokens = ids[:, :, ids.shape[-1] - size :].flatten()
-    states = blocks[:, :, :, blocks.shape[3] - size :].flatten(1, 3)
+    states = blocks[:, :, :, blocks.shape[3] - size :].flatten(1, 3).unbind()
     drawn = torch.rand(len(tokens), generator=generator).to(often.device) < often[tokens]
     rows = drawn.nonzero()[:, 0]
     rows = rows[torch.randperm(len(rows), generator=generator)[:count].to(rows.device)]

@@ -86,7 +86,8 @@ class Practice(nn.Module):
                 answered.append(-1)
         packed, size = self._packed(rows, task.gap), written.shape[3]
         with attention_of(self.model, task.pointer > 0) as weights:
-            outcome = predict(self.model, packed, lambda layer, _: written[layer].flatten(1, 2), count * size)
+            layers = written.flatten(2, 3).unbind()
+            outcome = predict(self.model, packed, lambda layer, _: layers[layer], count * size)
         held = torch.arange(task.batch * count * size, device=ids.device).view(task.batch, -1)
         pointer, pointed = self._pointer(task, weights, lambda _: held, rows, sources, ids)
         answers = [[passage.weight > 1 for passage in row] for row in rows]
@@ -162,7 +163,8 @@ class Practice(nn.Module):
             with torch.enable_grad():
                 extra = RETRIEVER_WEIGHT * prefix.loss
         else:
-            theta = lambda layer, _: [projected(self.model, layer, around.pool[layer])]  # noqa: E731
+            pools = around.pool.unbind()
+            theta = lambda layer, _: [projected(self.model, layer, pools[layer])]  # noqa: E731
             outcome, figures, extra = predict(self.model, packed, theta, around.pool.shape[2]), {}, none
         held = prefix.places.__getitem__ if prefix else around.places.__getitem__
         self.past.add(written[:, :, self.rng.randrange(written.shape[2]) :])

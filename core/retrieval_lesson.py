@@ -46,6 +46,8 @@ class TaughtPrefix:
 
     def __post_init__(self) -> None:
         _, batch, count, self.size, _ = self.blocks.shape
+        # Taken apart at once: the gradient of one layer's part would otherwise be as large as that of all.
+        self.lesson, self.theta = self.blocks.unbind(), self.around.pool.unbind()
         device = self.blocks.device
         self.own = torch.arange(batch * count, device=device).view(batch, count)
         # At times the right block is the oldest of those that come back, at times the newest: its place means nothing.
@@ -61,7 +63,7 @@ class TaughtPrefix:
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
         reader = decoder(self.model, layer)
         retriever = reader.retriever
-        lesson = self.blocks[layer].flatten(0, 1)
+        lesson = self.lesson[layer].flatten(0, 1)
         store = torch.cat([lesson.to(torch.bfloat16), self.past[layer]])
         gone = ~self.around.inside[layer].flatten(0, 1)
         with torch.enable_grad():  # the retriever learns also where the reader does not
@@ -79,7 +81,7 @@ class TaughtPrefix:
         slots = best[..., None] * self.size + torch.arange(self.size, device=best.device)
         returned = torch.where(here & mine[..., None], slots, -1).flatten(1)
         self.places[layer] = torch.cat([returned, self.around.places[layer]], dim=1)
-        theta = projected(self.model, layer, self.around.pool[layer])
+        theta = projected(self.model, layer, self.theta[layer])
         return [projected(self.model, layer, tokens.flatten(1, 2)), theta]
 
     def _scores(self, queries: Tensor, keys: Tensor, gone: Tensor) -> Tensor:
@@ -123,5 +125,7 @@ class TaughtPrefix:
         """Mean over layers of the cross-entropy over blocks; 0 where no block was worth finding."""
         if self.losses:
             return torch.stack(self.losses).mean()
-        layers = range(self.model.config.num_hidden_layers)
-        return 0 * torch.stack([decoder(self.model, layer).retriever.scale for layer in layers]).sum()
+        # Each scale is multiplied by itself: the gradients of a stack's parts would be one number in one place, into
+        # which data-parallel training writes the means of all of them.
+        scales = (decoder(self.model, layer).retriever.scale for layer in range(self.model.config.num_hidden_layers))
+        return torch.as_tensor(sum(0 * scale for scale in scales))
