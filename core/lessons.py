@@ -13,7 +13,7 @@ from .streams import Facts, Item, Prose, Question, items_of, plain_lists
 
 NUM_FACTS = (1, 1, 2, 2, 3, 4, 5, 6, 8, 10)  # statements in a context
 ALIKE = 0.3  # of the contexts hold statements that are said alike
-WHOLE = 0.45  # of the steps have chunks of full length, where ingestion cuts texts into chunks that overlap
+WHOLE = 0.3  # of the steps have chunks of full length, where ingestion cuts texts into chunks that overlap
 TEXTS = 0.35  # of these memories hold one text of several statements
 TWICE = 0.65  # of the other pairs of their chunks hold one long statement
 

@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--refit-retrievers", metavar="MODEL", help="fit only the retrievers of a small model anew")
     parser.add_argument("--base", help="checkpoint to start from: M+, for a stage also any Llama")
     parser.add_argument("--lessons", help="of the recipe these alone, on top of --base: 4, or 4-5; they count from 1")
+    parser.add_argument("--steps", type=int, help="of each of these lessons, instead of as many as the plan says")
+    parser.add_argument("--keep-retrievers", action="store_true", help="those of --base are good: do not fit them anew")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of a fresh base's memory")
     parser.add_argument("--data", nargs="*", default=[], help="files, folders or hub names of documents")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics.jsonl")
@@ -57,7 +60,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     """The model, its practice and its optimizers, ready to run."""
-    plan, sources = lessons_of(args.lessons, args.base), find_sources(args.data)
+    plan, sources = lessons_of(args.lessons, args.base, args.steps), find_sources(args.data)
     found = checkpoints(args.out) if args.resume else []
     with processes.main_process_first():  # the others read what the first has made
         folder = found[-1] if found else args.out / "tokenizer"
@@ -73,20 +76,28 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     if plan[-1].refit and not model.config.num_retrieved:
         raise ValueError(f"{args.base} retrieves nothing, the lesson on Θ needs it to; give --set num_retrieved=320.")
     practice = recipe_practice(model, tokenizer, sources, args.seed, processes.process_index, processes.num_processes)
+    if args.keep_retrievers:
+        plan, practice.retriever_started = tuple(replace(lesson, refit=0) for lesson in plan), True
     optimizers = recipe_optimizers(model)
     return Training(processes, practice, plan, optimizers, tokenizer, args.out, 1.0, settle, args.local_steps)
 
 
-def lessons_of(wanted: str | None, base: str | None) -> tuple[Lesson, ...]:
-    """The recipe's lessons, or some: "4" or "4-5". Raises ValueError for others, and for some without a base."""
+def lessons_of(wanted: str | None, base: str | None, steps: int | None = None) -> tuple[Lesson, ...]:
+    """The recipe's lessons, or some: "4" or "4-5", of `steps` each if given.
+
+    Raises ValueError for others, and for some without a base.
+    """
     if (wanted is None) != (base is None):
         raise ValueError("--lessons and --base of a recipe go together: which lessons, and on top of what.")
+    if steps is not None and (wanted is None or steps < 1):
+        raise ValueError(f"--steps {steps} goes with --lessons, and a lesson has at least 1.")
     if wanted is None:
         return MINI
     first, _, last = wanted.partition("-")
     if not (first.isdigit() and (last or first).isdigit() and 1 <= int(first) <= int(last or first) <= len(MINI)):
         raise ValueError(f"--lessons is {wanted!r}; write one number of 1 to {len(MINI)}, or two as in 4-5.")
-    return MINI[int(first) - 1 : int(last or first)]
+    chosen = MINI[int(first) - 1 : int(last or first)]
+    return chosen if steps is None else tuple(replace(lesson, steps=steps) for lesson in chosen)
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,6 +6,7 @@ understood, and a sentence that was read once is asked several times: most of a 
 
 from dataclasses import dataclass
 
+from .answers import whole
 from .compounds import draw_compound
 from .facts import Fact, World, capital
 from .grammar import draw_clause
@@ -14,15 +15,16 @@ from .relations import ATTRIBUTES, RELATIONS
 
 CLAUSE = "clause"
 REAL = "real"
-SHARE_REAL = 0.35  # of what is drawn, where real sentences are at hand; of the rest, in shares:
-COMPOUNDS, CLAUSES, PATTERNED = 0.25, 0.25, 0.2  # what is left are facts of two parts
+SHARE_REAL = 0.25  # of what is drawn, where real sentences are at hand; of the rest, in shares:
+COMPOUNDS, CLAUSES, PATTERNED = 0.2, 0.2, 0.25  # what is left are facts of two parts
 
 
 @dataclass(frozen=True)
 class Statement:
     """text: a sentence. questions: (question, answer) pairs, every answer a literal part of the text.
 
-    Pairs that do not keep to that, or whose question gives the answer away, are left out when it is made.
+    Pairs that do not keep to that, or whose question gives the answer away, are left out when it is made; answers are
+    made whole (`core.world.answers`).
     """
 
     text: str
@@ -32,7 +34,8 @@ class Statement:
 
     def __post_init__(self) -> None:
         fair = [pair for pair in self.questions if pair[1] in self.text and pair[1].lower() not in pair[0].lower()]
-        object.__setattr__(self, "questions", tuple(dict.fromkeys(fair)))
+        told = [(question, whole(self.text, question, answer)) for question, answer in fair]
+        object.__setattr__(self, "questions", tuple(dict.fromkeys(told)))
 
 
 def of_fact(fact: Fact) -> Statement:

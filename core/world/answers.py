@@ -1,0 +1,85 @@
+"""Answers as a person gives them: "under the blue pot", not "blue pot"; "nine hours", not "nine".
+
+Generators know the bare word that is asked for. Which words around it belong to the answer follows from the question,
+so it is decided here once, for all of them. A longer answer still contains the bare one.
+"""
+
+# ruff: noqa: SIM905 - a list of words reads better as a text
+
+import re
+
+DETERMINERS = frozenset(
+    "the a an my your his her its our their this that these those some any every each both another".split()
+)
+VERBS = frozenset("is are was were am be do does did has have had will would can could must should may might".split())
+WHERE = (
+    "on top of|in front of|on the way to|in the middle of|at the back of|next to|close to|across from|in|on|at|under|"
+    "underneath|beneath|behind|near|beside|upon|inside|outside|above|below|across|around|along|within|against|opposite|"
+    "between|by|to|into|toward|towards|through|from"
+)
+WHEN = "in|on|at|before|after|during|since|until|till|by|around|about|for|every|last|next|this"
+WORD = r"[\w'\u2019-]+"
+SPELLED = (
+    r"(?:\d[\d.,:]*|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|hundred|thousand|"
+    r"half)(?:[- ]\w+)*?)"
+)
+
+
+def whole(text: str, question: str, answer: str) -> str:
+    """The answer with those neighbours in the text that belong to it; the answer itself where it stands nowhere."""
+    found = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
+    if not found:
+        return answer
+    start, end = found.span()
+    asked = question.lower().rstrip("?!. ").split()
+    end = _with_unit(text, asked, answer, end)
+    start, end = _with_class(text, asked, start, end)
+    if not {"colour", "color"} & set(asked):  # "a green hook" is green
+        start = _with_determiners(text, start)
+    start = _with_preposition(text, asked, start)
+    return text[start:end]
+
+
+def _with_unit(text: str, asked: list[str], answer: str, end: int) -> int:
+    """How much, how long: the number's unit too, unless the question names it."""
+    if "many" in asked or not re.fullmatch(SPELLED, answer, re.IGNORECASE):
+        return end
+    unit = re.match(rf" ({WORD})", text[end:])
+    wanted = "how" in asked or "what" in asked[:1]
+    return end + unit.end() if wanted and unit and unit[1].isalpha() and unit[1] not in (*asked, *STOPS) else end
+
+
+STOPS = frozenset("in on at for to from with by and or but the a of this per as is was".split())
+
+
+def _with_class(text: str, asked: list[str], start: int, end: int) -> tuple[int, int]:
+    """Which platform: "platform six"; on which floor: "third floor"."""
+    for place, word in enumerate(asked[:-1]):
+        if word in ("which", "what") and asked[place + 1] not in VERBS:
+            kind = re.escape(asked[place + 1])
+            before = re.search(rf"(?<!\w){kind} $", text[:start], re.IGNORECASE)
+            after = re.match(rf" {kind}(?!\w)", text[end:], re.IGNORECASE)
+            after = after if word == "which" else None
+            return (before.start() if before else start), (end + after.end() if after else end)
+    return start, end
+
+
+def _with_determiners(text: str, start: int) -> int:
+    """An article, or the owner and the owner's: "the", "my", "her grandmother's"."""
+    while before := re.search(rf"({WORD}) $", text[:start]):
+        word, owner = before[1].lower(), re.search(r"['\u2019]s$|s['\u2019]$", before[1])
+        if word not in DETERMINERS and not owner:
+            break
+        start = before.start()
+        if not owner:
+            break
+    return start
+
+
+def _with_preposition(text: str, asked: list[str], start: int) -> int:
+    """Where and when: the preposition too, unless the question has it already, at its front or its end."""
+    opening = next((word for word in asked if word in ("where", "when")), None)
+    if opening is None:
+        return start
+    before = re.search(rf"(?<!\w)({WHERE if opening == 'where' else WHEN}) $", text[:start], re.IGNORECASE)
+    return before.start() if before and asked[-1] not in before[1].lower().split() else start
