@@ -157,12 +157,13 @@ def _lower(scores, below, sums, total, first):
         for place in range(column, len(scores), COLUMNS):
             rise = max(rise, scores[place])
         below[column] -= rise
-        shrunk = np.exp2(-rise)
-        total[column] *= shrunk
-        for row in range(len(sums)):
-            sums[row, column] *= shrunk
         for place in range(column, len(scores), COLUMNS):
             scores[place] -= rise
+        if not first:  # the first have nothing before them, and their power may be out of range
+            shrunk = np.exp2(-rise)
+            total[column] *= shrunk
+            for row in range(len(sums)):
+                sums[row, column] *= shrunk
 
 
 @compiled

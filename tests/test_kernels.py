@@ -76,7 +76,8 @@ def test_a_decoded_token_is_the_layers_own(heads, kv_heads, size, row):
     [(8, 2, 16, 200, 33), (6, 2, 10, 64, 2), (3, 3, 6, 1, 17), (5, 1, 6, 63, 16), (4, 2, 32, 129, 48)],
 )
 @pytest.mark.parametrize("last_only", [False, True])
-def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, last_only):
+@pytest.mark.parametrize("spread", [0.3, 3.0])  # with the larger one scores reach thousands
+def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, last_only, spread):
     torch.manual_seed(heads * row)
     config = LlamaConfig(
         hidden_size=heads * (size + 3), intermediate_size=2 * heads * size + 5, num_attention_heads=heads,
@@ -85,7 +86,7 @@ def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, las
     layer = LlamaDecoderLayer(config, 0).double()
     with torch.no_grad():
         for parameter in layer.parameters():
-            parameter.normal_(std=0.3)
+            parameter.normal_(std=spread)
         x = torch.randn(row + count, config.hidden_size, dtype=torch.float64)
         x[row // 2] *= 30  # one key that towers above those before it
         places = torch.arange(len(x))[None]
