@@ -23,6 +23,10 @@ class TokenLog:
 
     SLACK = 8  # dead rows are kept until they are more than one in so many
 
+    reserve = 0
+    """Rows that buffers have room for as soon as they grow at all. Memory of a host that is not used costs nothing, and
+    a buffer that has room need not be copied, which would stall one write in many."""
+
     APPENDED = ("tokens", "keys", "born", "slot")
     CHANGED = ("block", "recall")
 
@@ -68,7 +72,8 @@ class TokenLog:
         own_tip = self._tip[0] == self.length  # nobody else has written behind our last row
         if not own_tip or end > len(self._columns["tokens"]):
             self._columns = {
-                name: _grown(column[: self.length], end + end // 4) for name, column in self._columns.items()
+                name: _grown(column[: self.length], max(end + end // 4, self.reserve))
+                for name, column in self._columns.items()
             }
             self._tip, self._own_block = [self.length], True
         for name, new in rows.items():
@@ -83,7 +88,7 @@ class TokenLog:
         """The rows of another log, kept as and where this one keeps its own."""
         columns = (getattr(log, name) for name in ("tokens", "keys", "born", "block", "slot", "recall"))
         twin = TokenLog(*columns, device=self._columns["keys"].device)
-        twin.merged = log.merged
+        twin.merged, twin.reserve = log.merged, self.reserve
         return twin
 
     def set(self, **columns: Tensor) -> None:

@@ -16,6 +16,8 @@ from .quantised import QuantisedLog
 from .state import Found, Tokens
 
 FORMS = ("hidden", "projected", "smaller")
+RESERVED = 1 << 18
+"""Rows a layer that Θ on the host has room for from the start, if it may become as long."""
 
 
 @torch.no_grad()
@@ -49,6 +51,8 @@ def new_memory(
     if config.num_retrieved:
         shape = width if projected else config.hidden_size, config.retriever_size, pool.dtype
         empty = TokenLog.empty(*shape, device=place.long)
+        if empty.keys.device.type == "cpu":
+            empty.reserve = min(RESERVED, config.max_long_term * TokenLog.SLACK // (TokenLog.SLACK - 1) + 1)
         kind = QuantisedLog(empty, stored) if stored else empty
         logs = [kind.adopt(log) for log in logs or [empty] * len(pool)]
     start = _tokens(model, pool, projected)

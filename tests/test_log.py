@@ -32,6 +32,18 @@ def add(log, plain, count, clock, random):
     plain.rows += rows
 
 
+def test_a_log_with_room_is_never_copied():
+    log, plain = TokenLog.empty(1, 1, torch.float32), Plain()
+    log.reserve = 64
+    add(log, plain, 3, 0, random.Random(0))
+    places = {name: getattr(log, name).data_ptr() for name in TokenLog.APPENDED}
+    for clock in range(3, 64):
+        add(log, plain, 1, clock, random.Random(clock))
+    assert places == {name: getattr(log, name).data_ptr() for name in TokenLog.APPENDED}
+    add(log, plain, 1, 64, random.Random(0))
+    same(log, plain)
+
+
 def same(log, plain):
     live = log.live
     values = zip(log.tokens[live, 0].int().tolist(), log.born[live].tolist(), log.block[live].tolist(), strict=True)
