@@ -4,7 +4,7 @@ Stopping after a stage gives the ablations: MemoryLLM (stage 1), MemoryLLM-Long 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FINEWEB, SLIMPAJAMA = "HuggingFaceFW/fineweb-edu:CC-MAIN-2024-10", "cerebras/SlimPajama-627B"
 """Where the paper's short and long documents come from."""
@@ -137,6 +137,7 @@ THETA = Task("memory", 0.2, 10, chunks=(6,), questions=5, num_blocks=THETAS, far
 PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
 LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
+FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8)
 
 MINI = (
     Lesson("in context, plain language first", 1500, (PLAIN,), "context", 0.76,
@@ -148,6 +149,8 @@ MINI = (
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
     Lesson("stage 3: Θ and retriever", 6000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
            decay=0.8, refit=100, saves="mini"),
+    Lesson("stage 3: among much that is alike", 600, (FAR_BACK, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),),
+           scale=0.2, decay=0.9, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""

@@ -190,7 +190,8 @@ class DiskTier:
         self._deaths[layer] = dead
 
     def verify(self) -> list[tuple[int, int]]:
-        """Read everything; the rows (first, last + 1 of layer 0) of commits whose checksum is wrong."""
+        """Read everything; the rows (first, last + 1 of layer 0) of commits whose checksum is wrong. Commits that were
+        gone back behind, as after a kill between two saves of θ, are not looked at: they will be written over."""
         stack: list[Commit] = []
         for commit in self._commits:
             while stack and stack[-1].ends[0] > commit.starts[0]:
@@ -198,6 +199,8 @@ class DiskTier:
             stack.append(commit)
         wrong = []
         for commit in stack:
+            if any(end > now for end, now in zip(commit.ends, self._ends, strict=True)):
+                continue
             value = 0
             for log, start, end in zip(self.logs, commit.starts, commit.ends, strict=True):
                 value = log.checksum(start, end, value)

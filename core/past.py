@@ -10,7 +10,7 @@ from .model import MPlusForCausalLM
 from .objectives import PastBlocks, write_chunks
 
 REFRESH = 1 / 30  # how often fresh prose is written when others are asked for
-PROSE_ALONE = 0.4  # how often others are prose alone: ordinary words are harder to find amid ordinary words
+PROSE_ALONE = 0.15  # how often others are prose alone: ordinary words are harder to find amid ordinary words
 
 
 class Past:

@@ -42,6 +42,21 @@ def same_answers(model, one, other):
     return torch.equal(*logits)
 
 
+def test_what_was_gone_back_behind_is_not_called_damaged(tmp_path):
+    """As when a folder is opened after a kill between two saves of θ: it goes back to what θ knows of."""
+    model = toy_mplus()
+    disk, tier = on_disk(model, tmp_path)
+    lengths = []
+    for _ in feed(model, [disk], 6):
+        tier.commit(disk.state.logs)
+        lengths.append([log.length for log in tier.logs])
+    again = DiskTier(tmp_path, model.config.num_hidden_layers, tier.widths, tier.dtype)
+    again.go_back(lengths[3], [0] * len(lengths[3]))
+    assert not again.verify()
+    again.logs[0]._columns["keys"][1] += 1
+    assert len(again.verify()) == 1
+
+
 @pytest.mark.parametrize("most", [1000, 60])
 def test_it_answers_as_a_memory_in_ram_and_after_opening_again(tmp_path, most):
     model = toy_mplus(max_long_term=most)
