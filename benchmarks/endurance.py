@@ -1,6 +1,7 @@
 """Ten million tokens into one memory on disk, by the shipped mini, and what it still knows of what it read first.
 
     python -m benchmarks.endurance --text FILE.txt [--tokens 10000000] [--facts 50] [--folder FOLDER]
+    python -m benchmarks.endurance --reopen --folder FOLDER     # what a run that was killed has left
 
 Facts are written first, then a text, which starts over at its end, chunk by chunk, each committed to the disk, with θ
 saved every 64. Every tenth of the way the result so far is written down. At the end the folder is opened again, as
@@ -90,19 +91,25 @@ def reopened(reader: core.DurableReader, facts: list[Fact]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--reopen", action="store_true", help="write nothing, only open --folder again and ask")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--tokens", type=int, default=10_000_000)
     parser.add_argument("--facts", type=int, default=50)
     parser.add_argument("--folder", type=Path, help="an empty one; a temporary one without")
     arguments = parser.parse_args()
-    if arguments.folder and arguments.folder.is_dir() and any(arguments.folder.iterdir()):
+    if (arguments.folder if arguments.reopen else arguments.text) is None:
+        parser.error("--reopen needs --folder." if arguments.reopen else "--text is missing; name a text to write.")
+    if not arguments.reopen and arguments.folder and arguments.folder.is_dir() and any(arguments.folder.iterdir()):
         parser.error(f"{arguments.folder} is not empty; name a new folder.")
     torch.set_num_threads(1)
     folder = arguments.folder or Path(tempfile.mkdtemp())
     try:
         reader = core.load(arguments.model, disk=folder, max_long_term=1 << 40)
         assert isinstance(reader, core.DurableReader)
+        if arguments.reopen:
+            print(reopened(reader, list(islice(World(random.Random(7)).facts(), arguments.facts))))
+            return
         result = measure(reader, arguments.text, arguments.tokens, arguments.facts)
     finally:
         if arguments.folder is None:
