@@ -150,7 +150,7 @@ MINI = (
     Lesson("stage 3: Θ and retriever", 6000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
            decay=0.8, refit=100, saves="mini"),
     Lesson("stage 3: among much that is alike", 600, (FAR_BACK, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),),
-           scale=0.2, decay=0.9, saves="mini"),
+           scale=0.2, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""
