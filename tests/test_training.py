@@ -100,7 +100,12 @@ def test_the_curricula_say_what_they_promise():
     assert last.refit and any(task.long_term for task in last.tasks) and not any(lesson.refit for lesson in MINI[:-2])
     assert not first.finished(50, {"context": 0.99}) and first.finished(150, {"context": 0.99})
     assert first.finished(first.steps, {}) and first.rates(0)["main"] < first.rates(200)["main"] == 3e-3
-    assert [lesson.saves for lesson in MINI if lesson.saves] == ["memoryllm-mini", "memoryllm-long-mini", "mini", "mini"]
+    assert [lesson.saves for lesson in MINI if lesson.saves] == [
+        "memoryllm-mini",
+        "memoryllm-long-mini",
+        "mini",
+        "mini",
+    ]
 
 
 def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
