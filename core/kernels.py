@@ -13,11 +13,10 @@ import math
 import numpy as np
 
 from .matching import block_maxima, sigmoid_means
-from .tiles import COLUMNS, compiled
+from .tiles import COLUMNS, LOG2_E, compiled, powers_of_two
 
 BLOCK = 64
 """Terms that are summed before they are added to the rest: a long sum of float32 loses fewer digits so."""
-LOG2_E, LN_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
 
 
 @compiled
@@ -129,24 +128,12 @@ def _scores(four, keys, scores):
 
 @compiled
 def _softmax(scores, exponents, powers):
-    """In place. `exponents` and `powers` are the same memory as integers and as float32: room for powers of two.
-
-    e^x is 2^n times a polynomial of what is left of x: unlike the library's function, it becomes vector instructions.
-    """
+    """In place. `exponents` and `powers`: room, as for `powers_of_two`."""
     top, total = scores.max(), np.float32(0)
     for place in range(len(scores)):
-        x = max(scores[place] - top, np.float32(-87)) * LOG2_E
-        n = np.floor(x + np.float32(0.5))
-        rest = (x - n) * LN_2
-        e = np.float32(1 / 5040) * rest + np.float32(1 / 720)
-        e = e * rest + np.float32(1 / 120)
-        e = e * rest + np.float32(1 / 24)
-        e = e * rest + np.float32(1 / 6)
-        e = e * rest + np.float32(1 / 2)
-        scores[place] = (e * rest + np.float32(1)) * rest + np.float32(1)
-        exponents[place] = (np.int32(n) + np.int32(127)) << np.int32(23)
+        scores[place] = (scores[place] - top) * LOG2_E
+    powers_of_two(scores, exponents, powers)
     for place in range(len(scores)):
-        scores[place] *= powers[place]
         total += scores[place]
     scores /= total
 

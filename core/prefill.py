@@ -5,15 +5,10 @@ its tokens stay the columns of panels (`core.tiles`) from the norm to the residu
 meets all of them at once, read once and in its order.
 """
 
-import math
-
 import numpy as np
 
-from .tiles import COLUMNS, GROUP, ROWS, compiled, multiply, tile_row, tile_rows
+from .tiles import COLUMNS, GROUP, LOG2_E, ROWS, compiled, multiply, powers_of_two, tile_row, tile_rows
 
-LOG2_E = np.float32(1 / math.log(2))
-POWERS = tuple(np.float32(math.log(2) ** n / math.factorial(n)) for n in range(7))
-"""2^x as a polynomial, within 2e-7 for -1/2 ... 1/2."""
 HIDDEN, LARGE = np.float32(-1e30), np.float32(60)
 
 
@@ -120,7 +115,7 @@ def _attend(queries, keys, values, start, mixed):
                 for row in range(max(0, last + 1), some):
                     scores[row, : row - last] = HIDDEN
                 _lower(flat, scaled, sums, whole, first == 0)
-                _powers(flat, room.view(np.int32), room)
+                powers_of_two(flat, room.view(np.int32), room)
                 _product(values[first].ctypes.data, 1, size, scores, sums.ctypes.data, COLUMNS, sums)
                 place = whole.ctypes.data
                 tile_row(ones.ctypes.data, 0, 1, scores.ctypes.data, some, place, 0, place)
@@ -167,34 +162,12 @@ def _lower(scores, below, sums, total, first):
 
 
 @compiled
-def _powers(values, exponents, powers):
-    """In place: 2 to the values (m,), none of which is above 126.
-
-    `exponents` and `powers` are the same memory as integers and as float32: room for powers of two. 2^x is 2^n times a
-    polynomial of what is left of x: unlike the library's function, it becomes vector instructions.
-    """
-    for place in range(len(values)):
-        x = max(values[place], np.float32(-126))
-        n = np.floor(x + np.float32(0.5))
-        rest = x - n
-        power = POWERS[6] * rest + POWERS[5]
-        power = power * rest + POWERS[4]
-        power = power * rest + POWERS[3]
-        power = power * rest + POWERS[2]
-        power = power * rest + POWERS[1]
-        values[place] = power * rest + POWERS[0]
-        exponents[place] = (np.int32(n) + np.int32(127)) << np.int32(23)
-    for place in range(len(values)):
-        values[place] *= powers[place]
-
-
-@compiled
 def _gated(gate, up, inner):
     """inner = SiLU(gate) times up, all (m,)."""
     room = np.empty_like(gate)
     for place in range(len(gate)):
         inner[place] = min(-gate[place] * LOG2_E, np.float32(126))
-    _powers(inner, room.view(np.int32), room)
+    powers_of_two(inner, room.view(np.int32), room)
     for place in range(len(gate)):
         inner[place] = gate[place] * up[place] / (np.float32(1) + inner[place])
 

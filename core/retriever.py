@@ -73,7 +73,7 @@ def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
         panels = packed(queries)
         weights = np.zeros((len(panels), COLUMNS), np.float32)
         weights.reshape(-1)[: len(queries)] = 1 / len(queries)
-        sigmoid_means(keys.vectors.numpy(), panels, weights, scores.numpy())
+        sigmoid_means(keys.vectors.detach().numpy(), panels, weights, scores.numpy())
         return scores
     for rows in chunks(len(scores), len(queries)):
         scores[rows] = (near(keys.vectors[rows], queries) @ queries.t()).sigmoid_().mean(1)
@@ -105,7 +105,7 @@ def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:
     if compiles(queries, keys.vectors):
         panels = packed(queries)
         best = queries.new_full((num_blocks, len(panels), COLUMNS), -torch.inf)
-        block_maxima(keys.vectors.numpy(), keys.blocks.numpy(), panels, best.numpy())
+        block_maxima(keys.vectors.detach().numpy(), keys.blocks.numpy(), panels, best.numpy())
         return best.flatten(1)[:, : len(queries)]
     best = queries.new_full((num_blocks, len(queries)), -torch.inf)
     for rows in chunks(len(keys.vectors), len(queries)):
