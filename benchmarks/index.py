@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.shapes import MINI
 from benchmarks.timing import save, seconds
+from core.choice import select
 from core.index import Indexed
-from core.retriever import RELEVANCE, Keys, select
+from core.retriever import RELEVANCE, Keys
 
 K, R, K0 = MINI["block_size"], MINI["retriever_size"], MINI["num_retrieved"]
 

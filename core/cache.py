@@ -15,6 +15,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, rotate_half
 
+from .laying import lay
+from .products import direct
+
 ROOM = 256
 """Positions a buffer grows by beyond what is needed, so that decoding does not copy the prefix for every token."""
 
@@ -103,6 +106,7 @@ class MemoryCache(Cache):
         layers = [PrefixLayer(prefix_length, storage.get(index)) for index in range(len(model.layers))]
         super().__init__(layers=layers)  # type: ignore[arg-type]
         self.prefix, self.prefix_length, self.buffer = prefix, prefix_length, buffer
+        self.checked: tuple[Tensor | None, bool] = None, False  # a mask, and whether it hides nothing but what follows
         scale = model.norm.weight  # of the model's dtype, and where it computes
         rope = buffer.rope if buffer else None
         if rope is None or rope[0].shape[1] != prefix_length or rope[0].dtype != scale.dtype:
@@ -117,13 +121,14 @@ class MemoryCache(Cache):
         slot = cast(PrefixLayer, self.layers[attention.layer_idx])
         if slot.is_initialized:
             return
-        memory = self.prefix(attention.layer_idx, layer.input_layernorm(hidden))
+        norm = getattr(layer.forward, "normed", layer.input_layernorm)  # see `core.decoding`
+        memory = self.prefix(attention.layer_idx, norm(hidden))
         segments = [Segment(memory)] if isinstance(memory, Tensor) else memory
         if self.buffer is not None and not torch.is_grad_enabled() and len(hidden) == 1:
             return self._lay_in_buffer(self.buffer, segments, layer, slot, hidden)
         pieces, start = [], 0
         for segment in segments:
-            keys, values = self._joined(segment, layer, hidden)
+            keys, values = split_heads(self._joined(segment, layer, hidden), layer.self_attn)
             keys = rotated(keys, *self._rope(start, segment))
             pieces.append([piece.expand(len(hidden), -1, -1, -1) for piece in (keys, values)])
             start += segment.tokens.shape[1]
@@ -141,12 +146,12 @@ class MemoryCache(Cache):
             place = (start, segment.tokens.shape[1], segment.key)
             end = start + place[1]
             if segment.key is None or number >= len(held) or held[number] != place:
-                keys, values = self._joined(segment, layer, hidden)
+                joined = self._joined(segment, layer, hidden)
                 if slot.storage is None:
-                    shape = (1, keys.shape[1], room, keys.shape[3])
-                    slot.storage = keys.new_empty(shape), keys.new_empty(shape)
-                rotated(keys, *self._rope(start, segment), out=slot.storage[0][:, :, start:end])
-                slot.storage[1][:, :, start:end] = values
+                    size = layer.self_attn.head_dim
+                    shape = (1, joined.shape[-1] // (2 * size), room, size)
+                    slot.storage = joined.new_empty(shape), joined.new_empty(shape)
+                self._put(segment, joined, layer, start, *slot.storage)
             laid.append(place)
             start = end
         self._check_length(start)
@@ -155,10 +160,20 @@ class MemoryCache(Cache):
         slot.keys, slot.values = slot.storage[0][:, :, :start], slot.storage[1][:, :, :start]
         buffer.storage[index], buffer.held[index] = slot.storage, laid
 
-    def _joined(self, segment: Segment, layer: LlamaDecoderLayer, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys before RoPE and values (B or 1, kv heads, P, head dim)."""
+    def _put(self, segment: Segment, joined: Tensor, layer, start: int, keys: Tensor, values: Tensor) -> None:
+        """Put a segment's keys and values from `start` on into the storage (1, kv heads, capacity, head dim)."""
+        if direct(joined) and joined.is_contiguous():
+            ranks = torch.arange(joined.shape[1]) if segment.ranks is None else segment.ranks[0]
+            cos, sin = self.cos[0].numpy(), self.sin[0].numpy()
+            return lay(joined[0].numpy(), (start + ranks).numpy(), cos, sin, start, keys[0].numpy(), values[0].numpy())
+        rows = slice(start, start + joined.shape[1])
+        unturned, values[:, :, rows] = split_heads(joined, layer.self_attn)
+        rotated(unturned, *self._rope(start, segment), out=keys[:, :, rows])
+
+    def _joined(self, segment: Segment, layer: LlamaDecoderLayer, hidden: Tensor) -> Tensor:
+        """Keys before RoPE and values, side by side (B or 1, P, 2 · kv heads · head dim)."""
         tokens = segment.tokens.to(hidden.device, hidden.dtype)
-        return split_heads(tokens if segment.projected else project(tokens, layer), layer.self_attn)
+        return tokens if segment.projected else project(tokens, layer)
 
     def _rope(self, start: int, segment: Segment) -> tuple[Tensor, Tensor]:
         """Cosines and sines (B or 1, 1, P, head dim) of a segment that begins at position `start`."""

@@ -16,8 +16,10 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from .attention import GROUPED, grouped_attention
 from .cache import MemoryCache, PrefixLayer, rotated
+from .choice import compile_choice
 from .kernels import compile_kernels, decode_layer
-from .prefill import compile_prefill, prefill_layer
+from .laying import compile_laying
+from .prefill import compile_prefill, norm_rows, prefill_keys, prefill_layer
 from .products import Product, direct
 
 SHORT = 128
@@ -43,8 +45,8 @@ def prepare_for_answers(model: Any, fuse: bool = True) -> None:
         model.register_forward_pre_hook(_note_what_is_kept, with_kwargs=True)
         model.register_forward_hook(_forget_what_is_kept, always_call=True)
     if fuse and direct(embedding):
-        compile_kernels()
-        compile_prefill()
+        for prepare in (compile_kernels, compile_prefill, compile_choice, compile_laying):
+            prepare()
 
 
 class FusedLayer:
@@ -90,6 +92,14 @@ class FusedLayer:
         joined = self.inputs(self._normed(tokens), self._adapter(), decodes=False)
         return joined[..., self.num_queries * self.size :]
 
+    def normed(self, hidden_states: Tensor) -> Tensor:
+        """A layer's input (B, n, d) after the norm before its attention."""
+        if not (self._whole() and direct(hidden_states) and hidden_states.is_contiguous()):
+            return self.layer.input_layernorm(hidden_states)
+        scale, result = self.layer.input_layernorm.weight.detach().numpy(), torch.empty_like(hidden_states)
+        norm_rows(hidden_states.flatten(0, 1).numpy(), scale, self.floor, result.flatten(0, 1).numpy())
+        return result
+
     def _adapter(self) -> str:
         return "" if self.tuned is None else self.tuned.active_adapters[0]
 
@@ -113,7 +123,7 @@ class FusedLayer:
             slot = cast(PrefixLayer, past_key_values.layers[attention.layer_idx])
             if self._decodes(hidden_states, attention_mask, slot):
                 return self._one_token(hidden_states, slot, *position_embeddings)
-            if self._is_short(hidden_states, attention_mask, slot):
+            if self._is_short(hidden_states, attention_mask, past_key_values, slot):
                 return self._short_prompt(hidden_states, slot, *position_embeddings)
         adapter, (cos, sin) = self._adapter(), position_embeddings
         heads = self.inputs(self._normed(hidden_states), adapter)
@@ -138,29 +148,36 @@ class FusedLayer:
         """Whether this is one more token of one prompt, which sees all before it."""
         return hidden_states.shape[:2] == (1, 1) and attention_mask is None and self._fits(hidden_states, slot)
 
-    def _is_short(self, hidden_states: Tensor, attention_mask: Tensor | None, slot: PrefixLayer) -> bool:
+    def _is_short(self, hidden_states: Tensor, mask: Tensor | None, cache: MemoryCache, slot: PrefixLayer) -> bool:
         """Whether these are a few tokens of one prompt, of which each sees all before it and itself."""
         batch, length, _ = hidden_states.shape
-        if not (batch == 1 and 1 < length <= SHORT and self._fits(hidden_states, slot)) or attention_mask is None:
+        if not (batch == 1 and 1 < length <= SHORT and self._fits(hidden_states, slot)) or mask is None:
             return False
-        before, own = slot.get_seq_length(), attention_mask[..., -length:]
-        if attention_mask.dtype != torch.bool or attention_mask.shape != (1, 1, length, before + length):
-            return False
-        return bool(attention_mask[..., :before].all()) and torch.equal(own, torch.ones_like(own).tril())
+        if cache.checked[0] is not mask:  # all layers of a forward pass are given the same
+            cache.checked = mask, _hides_what_follows(mask, slot.get_seq_length(), length)
+        return cache.checked[1]
 
     def _fits(self, hidden_states: Tensor, slot: PrefixLayer) -> bool:
         return direct(hidden_states) and self.compiles and slot.storage is not None and len(slot.storage[0]) == 1
 
     def _short_prompt(self, hidden_states: Tensor, slot: PrefixLayer, cos: Any, sin: Any) -> Tensor:
+        if self.last_only:
+            self._keep(hidden_states[:, :-1], slot, cos, sin)
+            return self._one_token(hidden_states[:, -1:], slot, cos[:, -1:], sin[:, -1:])
         adapter, result = self._adapter(), hidden_states.clone(memory_format=torch.contiguous_format)
         heads, out, gates, down = (product.weight(adapter, by_outputs=True).numpy() for product in self.products)
-        length = hidden_states.shape[1]
-        first = length - 1 if self.last_only else 0
-        all_keys, all_values, row = slot.add_positions(length)
+        all_keys, all_values, row = slot.add_positions(hidden_states.shape[1])
         keys, values = all_keys[0].numpy(), all_values[0].numpy()
         x, cos, sin = result[0].numpy(), cos[0].numpy(), sin[0].numpy()
-        prefill_layer(x, first, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale)
-        return result[:, first:]
+        prefill_layer(x, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale)
+        return result
+
+    def _keep(self, hidden_states: Tensor, slot: PrefixLayer, cos: Any, sin: Any) -> None:
+        """Add only the keys and values of some tokens."""
+        heads = self.inputs.weight(self._adapter(), by_outputs=True).numpy()
+        all_keys, all_values, row = slot.add_positions(hidden_states.shape[1])
+        x, cos, sin = hidden_states[0].contiguous().numpy(), cos[0].numpy(), sin[0].numpy()
+        prefill_keys(x, heads, cos, sin, all_keys[0].numpy(), all_values[0].numpy(), row, self.floor)
 
     def _one_token(self, hidden_states: Tensor, slot: PrefixLayer, cos: Any, sin: Any) -> Tensor:
         adapter, result = self._adapter(), hidden_states.clone(memory_format=torch.contiguous_format)
@@ -170,6 +187,14 @@ class FusedLayer:
         token, cos, sin = result.view(-1).numpy(), cos.view(-1).numpy(), sin.view(-1).numpy()
         decode_layer(token, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale)
         return result
+
+
+def _hides_what_follows(mask: Tensor, before: int, length: int) -> bool:
+    """Whether a mask hides later tokens of a prompt of `length` from its earlier ones, and nothing else."""
+    if mask.dtype != torch.bool or mask.shape != (1, 1, length, before + length):
+        return False
+    own = mask[..., before:]
+    return bool(mask[..., :before].all()) and torch.equal(own, torch.ones_like(own).tril())
 
 
 def _note_what_is_kept(model: Any, args: tuple, kwargs: dict[str, Any]) -> None:

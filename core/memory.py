@@ -10,11 +10,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .choice import oldest_first, select
 from .config import MPlusConfig
 from .drops import DROPS, DropPolicy, Pool
 from .log import TokenLog
 from .placement import ON_HOST, Placement
-from .retriever import RELEVANCE, Keys, Relevance, select
+from .retriever import RELEVANCE, Keys, Relevance
 from .rules import RULE_SETS
 from .short_term import ShortTerm
 from .sources import INITIAL, Chunk, Receipt, Source, token_source
@@ -210,11 +211,9 @@ class Memory:
         if rows is None:
             scores = self.relevance(queries.detach().to(log.keys.dtype), Keys(log.keys, log.block)).float().cpu()
             alive = log.live if log.num_dead else None
-            rows = select(scores if alive is None else scores.masked_fill(~alive, -torch.inf), wanted)
-        ages = self.state.clock - log.born[rows]
-        order = ages.sort(stable=True).indices.flip(0)
-        rows, ages = rows[order], ages[order]
-        return Found(rows, log.take(rows), ages, log.block[rows], log.slot[rows], scores, alive)
+            rows = select(scores, wanted, alive)
+        rows, born, blocks, slots = oldest_first(rows, log.born, log.block, log.slot)
+        return Found(rows, log.take(rows), self.state.clock - born, blocks, slots, scores, alive)
 
     def source(self, block: int, slot: int) -> Source:
         """The text a token came from, by its block number and slot. Holds in θ, in Θ and for retrieved tokens."""

@@ -13,9 +13,9 @@ HIDDEN, LARGE = np.float32(-1e30), np.float32(60)
 
 
 @compiled
-def prefill_layer(x, first, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale):
-    """The layer's outputs for tokens `first` and later of a prompt, put into `x`; keys and values of all its tokens go
-    into rows `start` ... of the cache.
+def prefill_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale):
+    """The layer's outputs for the tokens of a prompt, put into `x`; their keys and values go into rows `start` ... of
+    the cache.
 
     x (n, d) is the layer's raw input. Weights are (outputs, inputs), contiguous: heads maps to queries, keys and
     values, gates to gate and up, both with the scale of the norm before them in it. cos, sin (n, head dim). keys,
@@ -26,46 +26,75 @@ def prefill_layer(x, first, heads, out, gates, down, cos, sin, keys, values, sta
     num_kv, _, size = keys.shape
     panels, groups = -(-count // COLUMNS), len(heads) // (num_kv * size) - 2
     joined = np.empty((panels, len(heads), COLUMNS), np.float32)
-    multiply(heads, _normed(x, 0, epsilon), joined)
+    multiply(heads, _normed(x, epsilon), joined)
     _turn(joined, (groups + 1) * num_kv, groups * num_kv, cos, sin, scale * LOG2_E)
+    _keep(joined[:, groups * num_kv * size :], count, keys, values, start)
+    mixed = np.empty((panels, groups * num_kv * size, COLUMNS), np.float32)
+    for head in range(num_kv):
+        own = slice(head * groups * size, (head + 1) * groups * size)
+        _attend(joined[:, own], keys[head, : start + count], values[head, : start + count], start, mixed[:, own])
+    sums = np.empty((panels, width, COLUMNS), np.float32)
+    multiply(out, mixed, sums)
+    _add(sums, x)
+    halves = np.empty((panels, len(gates), COLUMNS), np.float32)
+    multiply(gates, _normed(x, epsilon), halves)
+    inner = np.empty((panels, len(gates) // 2, COLUMNS), np.float32)
+    for panel in range(panels):
+        _gated(halves[panel, : len(gates) // 2].reshape(-1), halves[panel, len(gates) // 2 :].reshape(-1),
+               inner[panel].reshape(-1))  # fmt: skip
+    multiply(down, inner, sums)
+    _add(sums, x)
+
+
+@compiled
+def prefill_keys(x, heads, cos, sin, keys, values, start, epsilon):
+    """Only keys and values of a prompt's tokens x (n, d), as of a last layer whose outputs nobody asks for; see
+    `prefill_layer`."""
+    num_kv, _, size = keys.shape
+    own = heads[len(heads) - 2 * num_kv * size :]
+    joined = np.empty((-(-len(x) // COLUMNS), len(own), COLUMNS), np.float32)
+    multiply(own, _normed(x, epsilon), joined)
+    _turn(joined, num_kv, 0, cos, sin, np.float32(1))
+    _keep(joined, len(x), keys, values, start)
+
+
+@compiled
+def _keep(joined, count, keys, values, start):
+    """Put the keys and values (panels, 2 · kv heads · size, COLUMNS) of so many tokens into the cache."""
+    num_kv, _, size = keys.shape
     for token in range(count):
-        new = joined[token // COLUMNS, groups * num_kv * size :, token % COLUMNS]
+        new = joined[token // COLUMNS, :, token % COLUMNS]
         for head in range(num_kv):
             for i in range(size):
                 keys[head, start + token, i] = new[head * size + i]
                 values[head, start + token, i] = new[(num_kv + head) * size + i]
-    before = first // COLUMNS  # panels of which nothing is wanted
-    mixed = np.empty((panels - before, groups * num_kv * size, COLUMNS), np.float32)
-    for head in range(num_kv):
-        own = slice(head * groups * size, (head + 1) * groups * size)
-        _attend(joined[before:, own], keys[head, : start + count], values[head, : start + count],
-                start + before * COLUMNS, mixed[:, own])  # fmt: skip
-    sums = np.empty((panels - before, width, COLUMNS), np.float32)
-    multiply(out, mixed, sums)
-    _add(sums, before, first, x)
-    halves = np.empty((panels - before, len(gates), COLUMNS), np.float32)
-    multiply(gates, _normed(x, before, epsilon), halves)
-    inner = np.empty((panels - before, len(gates) // 2, COLUMNS), np.float32)
-    for panel in range(len(inner)):
-        _gated(halves[panel, : len(gates) // 2].reshape(-1), halves[panel, len(gates) // 2 :].reshape(-1),
-               inner[panel].reshape(-1))  # fmt: skip
-    multiply(down, inner, sums)
-    _add(sums, before, first, x)
 
 
 @compiled
-def _normed(x, before, epsilon):
-    """Rows of x over their root mean squares, as panels, the first `before` of which are left out."""
-    panels = np.zeros((-(-len(x) // COLUMNS) - before, x.shape[1], COLUMNS), np.float32)
-    for token in range(before * COLUMNS, len(x)):
+def _normed(x, epsilon):
+    """Rows of x over their root mean squares, as panels."""
+    panels = np.zeros((-(-len(x) // COLUMNS), x.shape[1], COLUMNS), np.float32)
+    for token in range(len(x)):
         total, row = np.float32(0), x[token]
         for i in range(len(row)):
             total += row[i] * row[i]
         factor = np.float32(1) / np.sqrt(total / np.float32(len(row)) + epsilon)
-        panel, column = panels[token // COLUMNS - before], token % COLUMNS
+        panel, column = panels[token // COLUMNS], token % COLUMNS
         for i in range(len(row)):
             panel[i, column] = row[i] * factor
     return panels
+
+
+@compiled
+def norm_rows(x, scale, epsilon, result):
+    """result (n, d): rows of x over their root mean squares, times the scale (d,)."""
+    for token in range(len(x)):
+        total, row, out = np.float32(0), x[token], result[token]
+        for i in range(len(row)):
+            total += row[i] * row[i]
+        factor = np.float32(1) / np.sqrt(total / np.float32(len(row)) + epsilon)
+        for i in range(len(row)):
+            out[i] = row[i] * factor * scale[i]
 
 
 @compiled
@@ -173,10 +202,10 @@ def _gated(gate, up, inner):
 
 
 @compiled
-def _add(sums, before, first, x):
-    """Rows `first` ... of x plus the columns of sums, whose first panel is panel `before` of all."""
-    for token in range(first, len(x)):
-        panel, row, column = sums[token // COLUMNS - before], x[token], token % COLUMNS
+def _add(sums, x):
+    """Rows of x plus the columns of sums."""
+    for token in range(len(x)):
+        panel, row, column = sums[token // COLUMNS], x[token], token % COLUMNS
         for i in range(len(row)):
             row[i] += panel[i, column]
 
@@ -185,4 +214,6 @@ def compile_prefill() -> None:
     """Compile now what the first answer would wait for; where that was done before it is read from the disk."""
     x, weight, cache = np.zeros((1, 4), np.float32), np.zeros((4, 4), np.float32), np.zeros((1, 2, 4), np.float32)
     heads, one = np.zeros((12, 4), np.float32), np.float32(1)
-    prefill_layer(x, 0, heads, weight, weight, weight[:, :2].copy(), x, x, cache, cache.copy(), 1, one, one)
+    prefill_layer(x, heads, weight, weight, weight[:, :2].copy(), x, x, cache, cache.copy(), 1, one, one)
+    norm_rows(x, x[0], one, x.copy())
+    prefill_keys(x, heads, x, x, cache, cache.copy(), 1, one)

@@ -10,8 +10,9 @@ def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
 
     On a processor without instructions for bf16 it would be emulated, at a third of the speed: there it is "no".
     """
+    cpu = cpu or not torch.accelerator.is_available()  # without it, processes on CPUs would not know of each other
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if not native and (cpu or not torch.accelerator.is_available()):
+    if cpu and not native:
         precision = "no"
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # no step needs all of them
     return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])

@@ -1,7 +1,7 @@
 """Which tokens of Θ does a question call for? One retriever per layer, and three interchangeable rules of relevance.
 
 A rule turns the question's queries and Θ's keys into one score per stored token. Selection is the same for all of them:
-the K0 best tokens; where scores tie, as inside a block, the earlier row goes first.
+the K0 best tokens (`core.choice`).
 """
 
 from collections.abc import Callable, Iterator
@@ -133,13 +133,3 @@ def chunks(num_rows: int, num_queries: int) -> Iterator[slice]:
 
 
 RELEVANCE: dict[str, Relevance] = {"dot": dot, "mean_sigmoid": mean_sigmoid, "block": block_late_interaction}
-
-
-def select(scores: Tensor, num: int) -> Tensor:
-    """The rows of the `num` best scores (m,), ascending. Equal scores: the earlier row first, so blocks stay whole."""
-    values, num = scores.detach().cpu().numpy(), min(num, len(scores))
-    if num == 0:
-        return torch.zeros(0, dtype=torch.int64)
-    last = np.partition(values, len(values) - num)[len(values) - num]  # numpy selects several times as fast as topk
-    better, ties = np.flatnonzero(values > last), np.flatnonzero(values == last)
-    return torch.from_numpy(np.sort(np.concatenate([better, ties[: num - len(better)]])))

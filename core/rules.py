@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .config import MPlusConfig
-from .log import TokenLog
+from .log import DEAD, TokenLog
 
 
 class Rules(Protocol):
@@ -122,7 +122,7 @@ class ReleasedRules:
     def _num_merged(self, log: TokenLog) -> int:
         if not log.num_dead:
             return log.merged
-        return log.merged - log.num_dead if log.merged == log.length else int(log.live[: log.merged].sum())
+        return log.merged - log.num_dead + int((log.block[log.merged :] == DEAD).sum())
 
 
 RULE_SETS: dict[str, type[PaperRules] | type[ReleasedRules]] = {"paper": PaperRules, "released": ReleasedRules}

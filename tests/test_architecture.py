@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
     "config sources log commits placement base_bits products tiles weights world packing tokenizer_training",
-    "matching",
+    "matching choice laying",
     "kernels prefill short_term attention cache adapters disk quantised retriever rules prompts curriculum data muon "
     "processes",
     "state drops decoding model lexical_start fitting index",

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from core.choice import select
 from core.index import Indexed
 from core.reading import new_memory, write
-from core.retriever import RELEVANCE, Keys, select
+from core.retriever import RELEVANCE, Keys
 from tests.toys import toy_mplus
 
 pytest.importorskip("faiss")

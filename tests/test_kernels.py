@@ -16,7 +16,7 @@ from benchmarks.speed import FastMPlus
 from core.decoding import FusedLayer, prepare_for_answers
 from core.kernels import decode_layer
 from core.matching import block_maxima, sigmoid_means
-from core.prefill import prefill_layer
+from core.prefill import prefill_keys, prefill_layer
 from core.tiles import COLUMNS, multiply, packed
 from tests.toys import toy_mplus
 
@@ -75,9 +75,9 @@ def test_a_decoded_token_is_the_layers_own(heads, kv_heads, size, row):
     ("heads", "kv_heads", "size", "row", "count"),
     [(8, 2, 16, 200, 33), (6, 2, 10, 64, 2), (3, 3, 6, 1, 17), (5, 1, 6, 63, 16), (4, 2, 32, 129, 48)],
 )
-@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("keys_only", [False, True])
 @pytest.mark.parametrize("spread", [0.3, 3.0])  # with the larger one scores reach thousands
-def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, last_only, spread):
+def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, keys_only, spread):
     torch.manual_seed(heads * row)
     config = LlamaConfig(
         hidden_size=heads * (size + 3), intermediate_size=2 * heads * size + 5, num_attention_heads=heads,
@@ -106,14 +106,17 @@ def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, las
     weights = (joined * layer.input_layernorm.weight, attention.o_proj.weight, gates, mlp.down_proj.weight)
     weights = (weight.detach().float().contiguous().numpy() for weight in weights)
     cos, sin = (each[0, row:].float().numpy() for each in turn)
-    got, first = x[row:].float().numpy(), count - 1 if last_only else 0
+    got, weights = x[row:].float().numpy(), list(weights)
     epsilon, scale = np.float32(config.rms_norm_eps), np.float32(size**-0.5)
-    prefill_layer(got, first, *weights, cos, sin, keys, values, row, epsilon, scale)
+    if keys_only:
+        prefill_keys(got, weights[0], cos, sin, keys, values, row, epsilon)
+    else:
+        prefill_layer(got, *weights, cos, sin, keys, values, row, epsilon, scale)
     for own, layers in ((keys, wanted[0]), (values, wanted[1])):
         assert np.abs(own[:, row : row + count] - layers[:, row : row + count]).max() < 3e-6 * np.abs(layers).max()
         assert (own[:, row + count :] == 7).all()
-    expected = expected[row + first :].numpy()
-    assert np.abs(got[first:] - expected).max() < 3e-6 * np.abs(expected).max()
+    expected = (x if keys_only else expected)[row:].numpy()
+    assert np.abs(got - expected).max() < 3e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (3, 200, 17), (64, 128, 16), (131, 129, 40)])

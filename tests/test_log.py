@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
+from core.choice import oldest_first, select
 from core.log import TokenLog
-from core.retriever import RELEVANCE, Keys, select
+from core.retriever import RELEVANCE, Keys
 
 
 class Plain:
@@ -96,3 +97,19 @@ def test_chunked_scores_are_those_of_one_large_product(rule, monkeypatch):
     scores = RELEVANCE[rule](queries, Keys(vectors, blocks))
     assert torch.allclose(scores, expected, atol=1e-4)
     assert torch.equal(select(scores, 50), scores.sort(descending=True, stable=True).indices[:50].sort().values)
+
+
+def test_what_is_dead_is_never_chosen_and_the_chosen_come_oldest_first():
+    generator = torch.Generator().manual_seed(2)
+    scores = torch.randint(-3, 4, (400,), generator=generator).float()
+    scores[::7] = -torch.inf
+    alive = torch.rand(400, generator=generator) < 0.6
+    born, block, slot = (torch.randint(0, 40, (400,), generator=generator) for _ in range(3))
+    for num in (0, 1, 150, 400):
+        order = [row for row in scores.sort(descending=True, stable=True).indices.tolist() if alive[row]]
+        rows = select(scores, num, alive)
+        assert rows.tolist() == sorted(order[:num])
+        found, times, blocks, slots = oldest_first(rows, born, block, slot)
+        assert found.tolist() == sorted(rows.tolist(), key=lambda row: (born[row], -row))
+        for column, picked in ((born, times), (block, blocks), (slot, slots)):
+            assert torch.equal(column[found], picked)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..bank import LANES, Bank, write_circle, write_openings
+from ..choice import select
 from ..model import MPlusForCausalLM
 from ..prompts import cut
-from ..retriever import select
 from ..world import Fact
 
 NEAREST = 10  # blocks among which a fact's own is looked for
