@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,7 +70,8 @@ class DiskLog(TokenLog):
             else:
                 self._columns[name] = column
         for name in ("block", "recall"):
-            grown = torch.zeros(capacity, dtype=self._columns[name].dtype)
+            # numpy's zeros take no time and no memory until they are touched
+            grown = torch.from_numpy(np.zeros(capacity, np.int64 if name == "block" else np.float64))
             grown[: self.length] = self._columns[name][: self.length]
             self._columns[name] = grown
         self._own_block = True
