@@ -213,7 +213,7 @@ class Memory:
             alive = log.live if log.num_dead else None
             rows = select(scores, wanted, alive)
         rows, born, blocks, slots = oldest_first(rows, log.born, log.block, log.slot)
-        return Found(rows, log.take(rows), self.state.clock - born, blocks, slots, scores, alive)
+        return Found(rows, self.state.clock - born, blocks, slots, scores, alive)
 
     def source(self, block: int, slot: int) -> Source:
         """The text a token came from, by its block number and slot. Holds in θ, in Θ and for retrieved tokens."""

@@ -129,12 +129,14 @@ class MemoryPrefix:
         copies = len(normed) // prompts
         segments = []
         if self.num_retrieved:
+            rows = []
             for index, real in enumerate(self.real):
                 prompt = normed[index * copies]
                 queries = self.model.retriever_queries(layer, prompt if real is None else prompt[real])
                 memory = self.memories[index % len(self.memories)]
-                self.found[layer].append(memory.search(layer, queries, self.num_retrieved))
-            rows = [found.tokens.to(normed.device)[None] for found in self.found[layer]]
+                found = memory.search(layer, queries, self.num_retrieved)
+                rows.append(memory.state.logs[layer].take(found.rows).to(normed.device)[None])
+                self.found[layer].append(found)
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
             segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))
         if len(self.memories) == 1:

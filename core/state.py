@@ -88,13 +88,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Found:
-    """What one layer retrieved, oldest first. rows, ages, blocks, slots (R,) int64; tokens (R, d) where Θ lives.
+    """What one layer retrieved, oldest first: rows, ages, blocks, slots (R,) int64. The tokens are the log's to `take`.
 
     every_score (m,) of all rows of Θ, and which of them are alive (None: all); empty where nothing had to be scored.
     """
 
     rows: Tensor
-    tokens: Tensor
     ages: Tensor
     blocks: Tensor
     slots: Tensor

@@ -33,9 +33,9 @@ def answer_steps(
 ) -> tuple[Answer, dict[str, float]]:
     """Answer a question: (answer, seconds by step). The steps sum to the answer's seconds.
 
-    retrieve: scoring Θ and taking tokens from it, all layers (M+ only). copy: moving these to the model's device, timed
-    once more after the answer; 0.0 where they are there. prefill: the rest until the first token, for a reader of the
-    text itself the reading of it included. decode: the further tokens.
+    retrieve: scoring Θ and choosing from it, all layers (M+ only). copy: moving what was chosen to the model's device,
+    timed once more after the answer; 0.0 where it is there. prefill: the rest until the first token, for a reader of
+    the text itself the reading of it included. decode: the further tokens.
     """
     watch = Stopwatch()
     if isinstance(reader, MPlusReader):
@@ -47,7 +47,9 @@ def answer_steps(
             del reader.memory.search  # the method of the class is back
     first = answer.first_token_seconds
     retrieve = min(watch.seconds, first)
-    copy = min(copy_seconds([found.tokens for found in answer.found], reader.model.device), first - retrieve)
+    logs = reader.memory.state.logs if isinstance(reader, MPlusReader) else []
+    chosen = [log.take(found.rows) for log, found in zip(logs, answer.found, strict=False)]  # none by a young memory
+    copy = min(copy_seconds(chosen, reader.model.device), first - retrieve)
     steps = {"retrieve": retrieve, "copy": copy, "prefill": first - retrieve - copy, "decode": answer.seconds - first}
     return answer, steps
 

@@ -199,7 +199,7 @@ def test_beam_scores_are_the_log_probabilities_of_their_tokens():
 
     def memory_of(layer, hidden):
         queries = model.retriever_queries(layer, model.model.layers[layer].input_layernorm(hidden[:4].float()))
-        return torch.cat([memory.search(layer, queries).tokens, memory.state.pool[layer]])
+        return torch.cat([memory.state.logs[layer].take(memory.search(layer, queries).rows), memory.state.pool[layer]])
 
     for ids, score in zip(out.sequences.tolist(), out.sequences_scores.tolist(), strict=True):
         chances = slow.read(ids, memory_of).log_softmax(-1)
