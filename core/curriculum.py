@@ -74,6 +74,7 @@ class Task:
     repeat: how often "Repeat:" asks for a whole chunk. short: how often chunks are as long as a short text that was
     repeated, `min_chunk` and more (else over half full).
     far: how often an age is drawn up to 600 writes instead of twice the blocks of θ.
+    alike: how often all statements of a step are of a few kinds, as among thousands of facts.
     """
 
     kind: str
@@ -86,6 +87,7 @@ class Task:
     repeat: float = 0.0
     short: float = 0.75
     far: float = 0.5
+    alike: float = 0.0
     pointer: float = 0.0
     gap: int = 0
 
@@ -137,7 +139,7 @@ THETA = Task("memory", 0.2, 10, chunks=(6,), questions=5, num_blocks=THETAS, far
 PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
 LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
-FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8)
+FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5)
 
 MINI = (
     Lesson("in context, plain language first", 1500, (PLAIN,), "context", 0.76,
@@ -149,8 +151,8 @@ MINI = (
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
     Lesson("stage 3: Θ and retriever", 6000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
            decay=0.8, refit=100, saves="mini"),
-    Lesson("stage 3: among much that is alike", 600, (FAR_BACK, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),),
-           scale=0.2, decay=0.9, refit=100, saves="mini"),
+    Lesson("stage 3: among much that is alike", 1000, (FAR_BACK, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),),
+           scale=0.3, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""

@@ -15,6 +15,7 @@ NUM_FACTS = (1, 1, 2, 2, 3, 4, 5, 6, 8, 10)  # statements in a context
 ALIKE = 0.3  # of the contexts hold statements that are said alike
 WHOLE = 0.3  # of the steps have chunks of full length, where ingestion cuts texts into chunks that overlap
 TEXTS = 0.35  # of these memories hold one text of several statements
+PATIENCE = 40  # facts that are drawn for one of a wanted length
 TWICE = 0.65  # of the other pairs of their chunks hold one long statement
 
 
@@ -43,6 +44,7 @@ class Lessons:
         self.facts, self.prose, self.rng = facts, prose, rng
         self.chunk_size, self.min_chunk, self.kept = chunk_size, min_chunk, kept
         self._by_length: dict[int, list[Item]] = {}
+        self.patience = PATIENCE
 
     def contexts(self, batch: int, questions: int) -> list[Context]:
         """As many statements in a row in each, sometimes with prose between; up to so many questions about them.
@@ -89,7 +91,7 @@ class Lessons:
 
     def alone(self, length: int) -> tuple[list[int], list[Item]] | None:
         """A fact that fills a chunk of exactly this length by itself, as a short text does when it is ingested."""
-        for _ in range(40):
+        for _ in range(self.patience):
             if self._by_length.get(length):
                 item = self._by_length[length].pop()
                 return self._repeated(item.statement), [item]
@@ -104,6 +106,16 @@ class Lessons:
         least = self.min_chunk if short else self.chunk_size // 2 + 1
         whole = self.kept and self.rng.random() < WHOLE
         return self.chunk_size if whole else self.rng.randint(least, self.chunk_size)
+
+    def chunks_alike(self, batch: int, count: int, length: int) -> Chunks:
+        """As `chunks`, but of all memories the statements are of the same few kinds, so that they are hard to find."""
+        usual = self._by_length, self.kept, self.patience
+        self._by_length, self.kept, self.patience = {}, 0, PATIENCE // 8
+        try:
+            with self.facts.of_few_kinds():
+                return self.chunks(batch, count, length)
+        finally:
+            self._by_length, self.kept, self.patience = usual
 
     def chunks(self, batch: int, count: int, length: int, updates: float = 0.0) -> Chunks:
         """count chunks for each of `batch` memories. updates: how many memories hold a contradiction."""

@@ -5,7 +5,8 @@ Everything is drawn from one `random.Random`, so a seed fixes a whole training.
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,9 +15,11 @@ from transformers import PreTrainedTokenizerBase
 from .data import Documents
 from .packing import find
 from .world import World
-from .world.statements import Statement, alike, draw, of_fact, plain_statement
+from .world.relations import Relation
+from .world.statements import Statement, alike, draw, draw_kind, of_fact, plain_statement
 
 FACTS_AT_ONCE = 300  # tokenised together, which is several times faster than one by one
+FEW = 4  # kinds of statements, at most, of which all are where they are hard to tell apart
 ANY_ORDER = 0.7  # how often a statement is taken whether or not it opens with an answer
 
 
@@ -105,6 +108,7 @@ class Facts:
     def __init__(self, world: World, tokenizer: PreTrainedTokenizerBase, again: float = 0.35):
         self.world, self.tokenizer, self.again, self.plain = world, tokenizer, again, 0.0
         self._ready: list[Item] = []
+        self._kinds: list[int | Relation] = []
 
     def __iter__(self) -> "Facts":
         return self
@@ -121,14 +125,29 @@ class Facts:
         """Items that differ in what they are about, not in how they are said."""
         items: list[Item] = []
         while len(items) < count:
-            together, patterned = self.world.rng.choice((2, 3, 4, 6)), self.world.rng.random() < 0.5
-            items += self.encode([one for one in alike(self.world, together, patterned) if one.questions])
+            together, kind = self.world.rng.choice((2, 3, 4, 6)), self._kind()
+            items += self.encode([one for one in alike(self.world, together, kind) if one.questions])
         self.world.rng.shuffle(items)
         return items[:count]
 
+    @contextmanager
+    def of_few_kinds(self) -> Iterator[None]:
+        """Meanwhile all statements are of a few kinds, as questions among thousands of facts meet them."""
+        ready, self._ready = self._ready, []
+        self._kinds = [self._kind() for _ in range(self.world.rng.randint(1, FEW))]
+        try:
+            yield
+        finally:
+            self._ready, self._kinds = ready, []
+
+    def _kind(self) -> int | Relation:
+        return draw_kind(self.world, self.world.rng.random() < 0.5)
+
     def _draw(self) -> list[Statement]:
         drawn: list[Statement] = []
-        while len(drawn) < FACTS_AT_ONCE:
+        while self._kinds and len(drawn) < FACTS_AT_ONCE // 2:
+            drawn += [one for one in alike(self.world, 1, self.world.rng.choice(self._kinds)) if one.questions]
+        while not self._kinds and len(drawn) < FACTS_AT_ONCE:
             about = drawn[-1] if drawn and drawn[-1].subject and self.world.rng.random() < self.again else None
             plain = self.world.rng.random() < self.plain
             statement = plain_statement(self.world, about) if plain else draw(self.world, about)

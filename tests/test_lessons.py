@@ -5,14 +5,14 @@ import random
 import pytest
 
 from core.data import Documents, Source, cut_document
-from core.lessons import WHOLE
+from core.lessons import PATIENCE, WHOLE
 from core.packing import find
-from core.streams import Facts, opens_with_an_answer
+from core.streams import FEW, Facts, opens_with_an_answer
 from core.world import World
 from core.world.compounds import draw_compound
 from core.world.grammar import draw_clause
 from core.world.phrases import spelled
-from core.world.statements import CLAUSE, alike, draw, plain_statement
+from core.world.statements import CLAUSE, alike, draw, draw_kind, plain_statement
 from core.world.synonyms import reword
 from core.world.verbs import conjugate
 from tests.learners import little_lessons, little_tokenizer
@@ -127,7 +127,7 @@ def test_numbers_in_words_and_verbs_in_all_forms():
 def test_statements_said_alike_are_about_others():
     world = World(random.Random(7))
     for patterned in (True, False) * 10:
-        statements = alike(world, 4, patterned)
+        statements = alike(world, 4, draw_kind(world, patterned))
         assert len({statement.relation.partition(" ")[0] for statement in statements}) <= 2
         assert len({statement.text for statement in statements}) == 4
 
@@ -274,3 +274,19 @@ def test_documents_are_cut_as_the_authors_cut_them(length):
         pieces = [*document.chunks, document.sentence]
         assert [token for piece in pieces for token in piece] == list(range(length))
         assert all(1 <= len(chunk) <= 512 for chunk in document.chunks) and 16 <= len(document.sentence) <= 2048
+
+
+def test_where_all_is_alike_a_step_holds_a_few_kinds_and_what_was_waiting_stays():
+    lessons = little_lessons(TOKENIZER, 6)
+    next(lessons.facts)
+    waiting = list(lessons.facts._ready)
+    with lessons.facts.of_few_kinds():
+        asked = {statement.relation.split()[0] for statement in lessons.facts._draw()}
+        assert next(lessons.facts).questions
+    assert 0 < len(asked) <= FEW and lessons.facts._ready == waiting
+    assert len({statement.relation for statement in lessons.facts._draw()}) > FEW
+    lessons.kept = 16
+    chunks = lessons.chunks_alike(3, 4, 26)
+    assert [len(chunk) for memory in chunks.ids for chunk in memory] == [26] * 12
+    assert any(items for memory in chunks.items for items in memory)
+    assert (lessons.kept, lessons.patience) == (16, PATIENCE)

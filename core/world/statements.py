@@ -11,12 +11,12 @@ from .compounds import draw_compound
 from .facts import Fact, World, capital
 from .grammar import draw_clause
 from .phrasings import PATTERNS, draw_statement
-from .relations import ATTRIBUTES, RELATIONS
+from .relations import ATTRIBUTES, RELATIONS, Relation
 
 CLAUSE = "clause"
 REAL = "real"
-SHARE_REAL = 0.25  # of what is drawn, where real sentences are at hand; of the rest, in shares:
-COMPOUNDS, CLAUSES, PATTERNED = 0.2, 0.2, 0.25  # what is left are facts of two parts
+SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand; of the rest, in shares:
+COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # what is left are facts of two parts
 
 
 @dataclass(frozen=True)
@@ -75,19 +75,25 @@ def draw(world: World, about: Statement | None = None) -> Statement:
             asked = tuple((f"{capital(question)}?", answer) for question, answer in pairs if answer)
             found = Statement(world.dress(said), asked, subject, CLAUSE)
         else:
-            found = alike(world, 1, kind < COMPOUNDS + CLAUSES + PATTERNED)[0]
+            found = alike(world, 1, draw_kind(world, kind < COMPOUNDS + CLAUSES + PATTERNED))[0]
         if found.questions:
             return found
 
 
-def alike(world: World, count: int, patterned: bool) -> list[Statement]:
-    """As many statements of one pattern, or of one kind of fact: said alike, of others, so hard to tell apart."""
+def draw_kind(world: World, patterned: bool) -> int | Relation:
+    """The number of a pattern, or a kind of fact of two parts."""
     if patterned:
-        number, statements = world.rng.randrange(len(PATTERNS)), []
+        return world.rng.randrange(len(PATTERNS))
+    return world.rng.choice(RELATIONS if world.rng.random() < 0.6 else ATTRIBUTES)
+
+
+def alike(world: World, count: int, kind: int | Relation) -> list[Statement]:
+    """As many statements of one pattern, or of one kind of fact: said alike, of others, so hard to tell apart."""
+    if isinstance(kind, int):
+        statements = []
         for _ in range(count):
-            said, asked, subject, relation = draw_statement(world, number)
+            said, asked, subject, relation = draw_statement(world, kind)
             pairs = tuple((capital(question), answer) for question, answer in asked)
             statements.append(Statement(world.dress(said), pairs, subject, relation))
         return statements
-    relation = world.rng.choice(RELATIONS if world.rng.random() < 0.6 else ATTRIBUTES)
-    return [questioned(world, world.fact(relation=relation)) for _ in range(count)]
+    return [questioned(world, world.fact(relation=kind)) for _ in range(count)]
