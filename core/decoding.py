@@ -94,9 +94,11 @@ class FusedLayer:
 
     def normed(self, hidden_states: Tensor) -> Tensor:
         """A layer's input (B, n, d) after the norm before its attention."""
-        if not (self._whole() and direct(hidden_states) and hidden_states.is_contiguous()):
-            return self.layer.input_layernorm(hidden_states)
-        scale, result = self.layer.input_layernorm.weight.detach().numpy(), torch.empty_like(hidden_states)
+        norm = self.layer.input_layernorm
+        watched = norm._forward_pre_hooks or norm._forward_hooks
+        if watched or not (self._whole() and direct(hidden_states) and hidden_states.is_contiguous()):
+            return norm(hidden_states)
+        scale, result = norm.weight.detach().numpy(), torch.empty_like(hidden_states)
         norm_rows(hidden_states.flatten(0, 1).numpy(), scale, self.floor, result.flatten(0, 1).numpy())
         return result
 

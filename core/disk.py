@@ -70,10 +70,9 @@ class DiskLog(TokenLog):
             else:
                 self._columns[name] = column
         for name in ("block", "recall"):
-            # numpy's zeros take no time and no memory until they are touched
-            grown = torch.from_numpy(np.zeros(capacity, np.int64 if name == "block" else np.float64))
+            grown = np.zeros(capacity, np.float64 if name == "recall" else np.int64)  # no time until it is touched
             grown[: self.length] = self._columns[name][: self.length]
-            self._columns[name] = grown
+            self._columns[name] = torch.from_numpy(grown)
         self._own_block = True
 
     def __getattr__(self, name: str) -> Tensor:

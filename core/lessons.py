@@ -117,8 +117,11 @@ class Lessons:
         finally:
             self._by_length, self.kept, self.patience = usual
 
-    def chunks(self, batch: int, count: int, length: int, updates: float = 0.0) -> Chunks:
-        """count chunks for each of `batch` memories. updates: how many memories hold a contradiction."""
+    def chunks(self, batch: int, count: int, length: int, updates: float = 0.0, alike: float = 0.0) -> Chunks:
+        """count chunks for each of `batch` memories. updates: how many memories hold a contradiction. alike: how often
+        these are `chunks_alike`."""
+        if alike and self.rng.random() < alike:
+            return self.chunks_alike(batch, count, length)
         # Facts that fill a long chunk by themselves are too rare to wait for, unless short ones are repeated.
         alone = length <= max(self.chunk_size * 11 // 16, 2 * self.min_chunk) and self.rng.random() < 0.85
         overlap = self.kept and length == self.chunk_size and count > 1

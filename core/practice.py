@@ -199,10 +199,7 @@ class Practice(nn.Module):
 
     def _chunks(self, task: Task, count: int, updates: float = 0.0) -> tuple[Tensor, list[list[list[Item]]]]:
         length = self.lessons.length(self.rng.random() < task.short)
-        if task.alike and self.rng.random() < task.alike:
-            chunks = self.lessons.chunks_alike(task.batch, count, length)
-        else:
-            chunks = self.lessons.chunks(task.batch, count, length, updates)
+        chunks = self.lessons.chunks(task.batch, count, length, updates, task.alike)
         ids = torch.tensor(chunks.ids).to(self._device)
         self.tokens += ids.numel()
         return ids, chunks.items

@@ -133,7 +133,7 @@ def compare_query(model, memory, ids, outputs, prefix):
             elif what == "order":
                 pass  # positions into topk_sorted; the retrieved rows below pin the same thing
             elif what == "retrieved":
-                close(row.tokens, theirs, prefix + name)
+                close(memory.state.logs[layer].take(row.rows), theirs, prefix + name)
             elif what == "ages_of_topk":
                 exact(row.ages.sort().values, theirs.sort().values, prefix + name)
     if "kv_len" in get:
