@@ -34,11 +34,11 @@ def mean_weights(processes: Accelerator, model: nn.Module) -> None:
 
 def mean_figures(processes: Accelerator, figures: dict[str, float]) -> dict[str, float]:
     """The mean of each figure over the processes that have it."""
-    together: list[dict[str, float]] = [figures] * processes.num_processes
+    together = [dict(figures) for _ in range(processes.num_processes)]
     if processes.num_processes > 1:
         torch.distributed.all_gather_object(together, figures)
-    names = {name for figures in together for name in figures}
-    values = {name: [figures[name] for figures in together if name in figures] for name in sorted(names)}
+    names = {name for each in together for name in each}
+    values = {name: [each[name] for each in together if name in each] for name in sorted(names)}
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
