@@ -75,10 +75,7 @@ def _normed(x, epsilon):
     """Rows of x over their root mean squares, as panels."""
     panels = np.zeros((-(-len(x) // COLUMNS), x.shape[1], COLUMNS), np.float32)
     for token in range(len(x)):
-        total, row = np.float32(0), x[token]
-        for i in range(len(row)):
-            total += row[i] * row[i]
-        factor = np.float32(1) / np.sqrt(total / np.float32(len(row)) + epsilon)
+        row, factor = x[token], _one_over_length(x[token], epsilon)
         panel, column = panels[token // COLUMNS], token % COLUMNS
         for i in range(len(row)):
             panel[i, column] = row[i] * factor
@@ -86,13 +83,19 @@ def _normed(x, epsilon):
 
 
 @compiled
+def _one_over_length(row, epsilon):
+    """One over the root mean square of a row (d,)."""
+    total = np.float32(0)
+    for i in range(len(row)):
+        total += row[i] * row[i]
+    return np.float32(1) / np.sqrt(total / np.float32(len(row)) + epsilon)
+
+
+@compiled
 def norm_rows(x, scale, epsilon, result):
     """result (n, d): rows of x over their root mean squares, times the scale (d,)."""
     for token in range(len(x)):
-        total, row, out = np.float32(0), x[token], result[token]
-        for i in range(len(row)):
-            total += row[i] * row[i]
-        factor = np.float32(1) / np.sqrt(total / np.float32(len(row)) + epsilon)
+        row, out, factor = x[token], result[token], _one_over_length(x[token], epsilon)
         for i in range(len(row)):
             out[i] = row[i] * factor * scale[i]
 
