@@ -81,7 +81,7 @@ def load(
     if fused is None:
         fused = model.device.type == "cpu" and model.num_parameters() < 10**9
     prepare_for_answers(model, fused)
-    if offload == "all" and not model.config.tie_word_embeddings:
+    if offload != "none" and not model.config.tie_word_embeddings:
         look_up_on_host(model.model.embed_tokens, model.device)
     memory = new_memory(model, form, seed=seed, offload=offload, stored=stored)
     model.memory.pool = model.memory.pool.cpu()  # the initial θ is needed for a reset alone

@@ -64,7 +64,7 @@ class Cost:
     """Bytes by component, and by place: `device` computes, `host` holds what is offloaded (one RAM on a CPU).
 
     weights: parameters, `fused` ones (`core.decoding`) included. embeddings: those of them that `core.load` keeps on
-    the host with offload "all", the input table where it is not the output layer too. short: θ and its newest block.
+    the host unless offload is "none", the input table where it is not the output layer too. short: θ, its newest block.
     undo: both as they were before the last ingests. initial: the θ a reset returns to, as the checkpoint has it and as
     memory stores it. long: tokens of Θ. keys: retriever keys of Θ, and of θ where it is projected, `undo`'s included;
     columns: ages, blocks, places and the like of all of these. buffer: keys and values of prefix and prompt, all
@@ -89,12 +89,12 @@ class Cost:
 
     @property
     def host(self) -> int:
-        """What lives off the device: columns and the initial θ always, Θ and all keys unless offload is "none", θ
-        and the embeddings if it is "all"."""
+        """What lives off the device: columns and the initial θ always, Θ, all keys and the embeddings unless offload is
+        "none", θ if it is "all"."""
         away = self.columns + self.initial
         if self.offload != "none":
-            away += self.long + self.keys
-        return away + (self.short + self.undo + self.embeddings if self.offload == "all" else 0)
+            away += self.long + self.keys + self.embeddings
+        return away + (self.short + self.undo if self.offload == "all" else 0)
 
     @property
     def device(self) -> int:

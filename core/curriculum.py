@@ -75,6 +75,7 @@ class Task:
     repeated, `min_chunk` and more (else over half full).
     far: how often an age is drawn up to 600 writes instead of twice the blocks of θ.
     alike: how often all statements of a step are of a few kinds, as among thousands of facts.
+    rivals: blocks of earlier steps that the right block is told apart from, besides those of the batch.
     """
 
     kind: str
@@ -88,6 +89,7 @@ class Task:
     short: float = 0.75
     far: float = 0.5
     alike: float = 0.0
+    rivals: int = 192
     pointer: float = 0.0
     gap: int = 0
 
@@ -97,6 +99,7 @@ class Lesson:
     """A mixture of tasks, until `figure` reaches `until` (after at least `fewest` steps) or `steps` are over.
 
     plain: (accuracy, share) pairs: from which accuracy on which share of facts is in the simplest language.
+    real: how many of the other statements are real sentences of the documents.
     scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
     refit: steps in which the retrievers are fitted to the model, before the first lesson that needs them and after
     each; 0 for the closed form before the first alone. saves: the name under which the model is kept after the lesson.
@@ -109,6 +112,7 @@ class Lesson:
     until: float = 1.0
     fewest: int = 100
     plain: tuple[tuple[float, float], ...] = ((0.0, 0.15),)
+    real: float = 0.2
     scale: float = 1.0
     decay: float = 0.0
     warm_up: int = 80
@@ -139,7 +143,7 @@ THETA = Task("memory", 0.2, 10, chunks=(6,), questions=5, num_blocks=THETAS, far
 PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
 LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
-FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5)
+FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5, rivals=512)
 
 MINI = (
     Lesson("in context, plain language first", 1500, (PLAIN,), "context", 0.76,
@@ -153,6 +157,8 @@ MINI = (
            decay=0.8, refit=100, saves="mini"),
     Lesson("stage 3: among much that is alike", 1000, (FAR_BACK, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),),
            scale=0.3, decay=0.9, refit=100, saves="mini"),
+    Lesson("stage 3: facts among facts", 700, (replace(FAR_BACK, share=1.5, alike=0.7), BLOCKS, CONTEXT, PROSE),
+           plain=((0.0, 0.0),), real=0.1, scale=0.15, decay=0.9, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""

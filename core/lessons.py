@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from .prompts import overlapping
 from .streams import Facts, Item, Prose, Question, items_of, plain_lists
+from .world.relations import BY_NAME
 
 NUM_FACTS = (1, 1, 2, 2, 3, 4, 5, 6, 8, 10)  # statements in a context
 ALIKE = 0.3  # of the contexts hold statements that are said alike
@@ -214,6 +215,7 @@ class Lessons:
             "random": self.rng.getstate(),
             "plain": self.facts.plain,
             "ready": plain_lists(self.facts._ready),
+            "few": [kind if isinstance(kind, int) else kind.name for kind in self.facts.few],
             "by_length": {length: plain_lists(items) for length, items in self._by_length.items()},
             "pieces": self.prose.pieces,
             "documents": self.prose.documents.state_dict(),
@@ -224,6 +226,7 @@ class Lessons:
         self.rng.setstate((version, tuple(numbers), gauss))
         self.facts.plain = state["plain"]
         self.facts._ready = items_of(state["ready"])
+        self.facts.few = [kind if isinstance(kind, int) else BY_NAME[kind] for kind in state["few"]]
         self._by_length = {int(n): items_of(items) for n, items in state["by_length"].items()}
         self.prose.pieces = state["pieces"]
         self.prose.documents.load_state_dict(state["documents"])

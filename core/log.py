@@ -27,6 +27,9 @@ class TokenLog:
     """Rows that buffers have room for as soon as they grow at all. Memory of a host that is not used costs nothing, and
     a buffer that has room need not be copied, which would stall one write in many."""
 
+    pinned = False
+    """Whether keys are kept where a GPU can fetch them while it computes."""
+
     APPENDED = ("tokens", "keys", "born", "slot")
     CHANGED = ("block", "recall")
 
@@ -71,8 +74,10 @@ class TokenLog:
         end = self.length + count
         own_tip = self._tip[0] == self.length  # nobody else has written behind our last row
         if not own_tip or end > len(self._columns["tokens"]):
+            # A GPU copies fast and has little room: there a buffer grows often, by little.
+            room = end // (32 if self._columns["tokens"].is_cuda else 4)
             self._columns = {
-                name: _grown(column[: self.length], max(end + end // 4, self.reserve))
+                name: _grown(column[: self.length], max(end + room, self.reserve), self.pinned and name == "keys")
                 for name, column in self._columns.items()
             }
             self._tip, self._own_block = [self.length], True
@@ -80,15 +85,19 @@ class TokenLog:
             self._columns[name][self.length : end] = new.detach().to(self._columns[name])
         self.length = self._tip[0] = end
 
-    def take(self, rows: Tensor) -> Tensor:
-        """The tokens of some rows (R,), as (R, d)."""
-        return self.tokens.index_select(0, rows)
+    def take(self, rows: Tensor, device: torch.device | None = None) -> Tensor:
+        """The tokens of some rows (R,), as (R, d), on `device` or where they are kept."""
+        tokens = self.tokens
+        if not self.pinned or device is None:
+            return tokens.index_select(0, rows.to(tokens.device)).to(device or tokens.device)
+        found = tokens.new_empty((len(rows), tokens.shape[1]), pin_memory=True)
+        return torch.index_select(tokens, 0, rows, out=found).to(device, non_blocking=True)
 
     def adopt(self, log: "TokenLog") -> "TokenLog":
         """The rows of another log, kept as and where this one keeps its own."""
         columns = (getattr(log, name) for name in ("tokens", "keys", "born", "block", "slot", "recall"))
         twin = TokenLog(*columns, device=self._columns["keys"].device)
-        twin.merged, twin.reserve = log.merged, self.reserve
+        twin.merged, twin.reserve, twin.pinned = log.merged, self.reserve, self.pinned
         return twin
 
     def set(self, **columns: Tensor) -> None:
@@ -168,8 +177,8 @@ class TokenLog:
         return sum(column[: self.length].nbytes for column in self._columns.values())
 
 
-def _grown(column: Tensor, capacity: int) -> Tensor:
-    grown = column.new_empty(capacity, *column.shape[1:])
+def _grown(column: Tensor, capacity: int, pinned: bool = False) -> Tensor:
+    grown = column.new_empty((capacity, *column.shape[1:]), pin_memory=pinned)
     grown[: len(column)] = column
     return grown
 

@@ -203,13 +203,17 @@ class Memory:
             return 0
         return min(self.rules.available(log, wanted) for log in self.state.logs)
 
-    def search(self, layer: int, queries: Tensor, wanted: int | None = None) -> Found:
-        """The `wanted` (or K0) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last."""
+    def search(self, layer: int, queries: Tensor, wanted: int | None = None, keys: Tensor | None = None) -> Found:
+        """The `wanted` (or K0) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last.
+
+        keys: those of the layer's log, where they have been sent for already.
+        """
         log, wanted = self.state.logs[layer], self.num_retrieved if wanted is None else wanted
         rows = self.rules.tiles(log, wanted)
         scores, alive = torch.zeros(0), None  # where nothing had to be scored
         if rows is None:
-            scores = self.relevance(queries.detach().to(log.keys.dtype), Keys(log.keys, log.block)).float().cpu()
+            keys = log.keys if keys is None else keys
+            scores = self.relevance(queries.detach().to(keys.dtype), Keys(keys, log.block)).float().cpu()
             alive = log.live if log.num_dead else None
             rows = select(scores, wanted, alive)
         rows, born, blocks, slots = oldest_first(rows, log.born, log.block, log.slot)

@@ -1,11 +1,12 @@
 """Where a memory lives, and how its parts come to where the model computes.
 
 "none": θ and Θ on the model's device. "long": Θ on the host; its keys are sent over piece by piece to be scored, and of
-its tokens what was retrieved; θ's keys wait there too. "all": θ as well, in pinned buffers; while a layer computes, the
-next one's θ is on its way; and the table of input embeddings, of which a question needs a few rows. Where the model's
-device is the host itself, all three are one, by the same code.
+its tokens what was retrieved; θ's keys wait there too, and the table of input embeddings, of which a question needs a
+few rows. "all": θ as well. θ and the keys lie in pinned buffers: while a layer computes, the next one's are on their
+way. Where the model's device is the host itself, all three are one, by the same code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,9 +54,9 @@ def look_up_on_host(table: nn.Embedding, device: torch.device) -> None:
 
 
 class Streamed:
-    """θ of all layers (L, N, w), kept on the host and asked for layer by layer; see `layer`."""
+    """Rows of all layers, such as θ (L, N, w), kept on the host and asked for layer by layer; see `layer`."""
 
-    def __init__(self, pool: Tensor, device: torch.device):
+    def __init__(self, pool: Tensor | Sequence[Tensor], device: torch.device):
         self.pool, self.device = pool, device
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._ahead: dict[int, Tensor] = {}
@@ -64,7 +65,7 @@ class Streamed:
         return StreamedLayer(self, index)
 
     def take(self, index: int) -> Tensor:
-        """One layer's θ (1, N, w) on the device. The next layer's is sent for."""
+        """One layer's rows (1, N, w) on the device. The next layer's are sent for."""
         if index not in self._ahead:
             self._send(index)
         tokens = self._ahead.pop(index)
@@ -79,7 +80,7 @@ class Streamed:
 
     def _send(self, index: int) -> None:
         with torch.cuda.stream(self.stream):
-            self._ahead[index] = self.pool[None, index].to(self.device, non_blocking=True)
+            self._ahead[index] = self.pool[index][None].to(self.device, non_blocking=True)
 
 
 class StreamedLayer:
@@ -87,7 +88,7 @@ class StreamedLayer:
 
     def __init__(self, source: Streamed, index: int):
         self.source, self.index = source, index
-        self.shape = torch.Size((1, *source.pool.shape[1:]))
+        self.shape = torch.Size((1, *source.pool[index].shape))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         return self.source.take(self.index).to(device, dtype)

@@ -25,7 +25,6 @@ from .streams import Item, Question
 RETRIEVER_WEIGHT = 0.5  # of the retriever's loss
 IDENTITY_WEIGHT = 0.15  # of the loss that keeps in memory what its tokens stand for
 LANGUAGE = 0.1  # on which share of the steps in context the contexts are predicted too
-RIVALS = 192  # blocks of earlier steps that the right block is told apart from, besides those of the batch
 FARTHEST = 600  # writes; ages are drawn log-uniformly up to here
 REPEAT = "Repeat:"
 BANDS = (("near", 0, 5), ("mid", 5, 25), ("far", 25, 90), ("very_far", 90, 10**9))  # ages in writes
@@ -59,6 +58,7 @@ class Practice(nn.Module):
     def forward(self, lesson: Lesson, figures: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
         """One step. `figures` are the running ones: they decide how plain the facts are."""
         self.lessons.facts.plain = lesson.plain_share(figures)
+        self.lessons.facts.world.share_real = lesson.real
         task = self.rng.choices(lesson.tasks, [task.share for task in lesson.tasks])[0]
         return getattr(self, task.kind)(task)
 
@@ -153,7 +153,7 @@ class Practice(nn.Module):
         packed = self._packed(rows)
         config, none, prefix = self.model.config, torch.zeros((), device=self._device), None
         if task.long_term:
-            rivals = torch.randint(past.shape[1], (RIVALS,), generator=self.generator).to(self._device)
+            rivals = torch.randint(past.shape[1], (task.rivals,), generator=self.generator).to(self._device)
             prefix = TaughtPrefix(
                 self.model, around, written, past[:, rivals], torch.tensor(ages), packed.prompt_mask(prompts),
                 sources[:, : max(map(len, rows))], config.num_retrieved // config.block_size, 0.4, self.generator,

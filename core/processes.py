@@ -1,13 +1,16 @@
 """What processes that train together tell each other; one process alone tells nobody."""
 
+import os
+
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 
 
 def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
     """One process or many, on whatever devices there are, bf16 or "no" mixed precision.
 
+    Several may share a GPU: the steps of a small model are mostly Python, and one process leaves the GPU idle.
     On a processor without instructions for bf16 it would be emulated, at a third of the speed: there it is "no".
     """
     cpu = cpu or not torch.accelerator.is_available()  # without it, processes on CPUs would not know of each other
@@ -15,7 +18,12 @@ def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
     if cpu and not native:
         precision = "no"
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # no step needs all of them
-    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
+    handlers: list = [unused]
+    devices = 0 if cpu else torch.accelerator.device_count()
+    if devices and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > devices:
+        handlers.append(InitProcessGroupKwargs(backend="gloo"))  # NCCL wants a GPU for each process
+        os.environ["LOCAL_RANK"] = str(int(os.environ["LOCAL_RANK"]) % devices)  # accelerate takes it for the GPU's
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=handlers)
 
 
 def first_weights(processes: Accelerator, model: nn.Module) -> None:

@@ -33,8 +33,8 @@ class QuantisedLog(TokenLog):
             return self._columns[name][: self.length]
         return super().__getattr__(name)
 
-    def take(self, rows: Tensor) -> Tensor:
-        stored, scale = self._columns["tokens"][rows], self._columns["scale"][rows]
+    def take(self, rows: Tensor, device: torch.device | None = None) -> Tensor:
+        stored, scale = (self._columns[name][rows].to(device) for name in ("tokens", "scale"))
         return (stored.to(torch.float32) * scale[:, None]).to(self.dtype)
 
     def append(self, **rows: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Where model and memory meet, in tensors: write chunks into memories, and lay memories before a prompt."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,11 +12,13 @@ from .config import MPlusConfig
 from .log import TokenLog
 from .memory import Memory
 from .model import MPlusForCausalLM
-from .placement import Placement, Streamed
+from .placement import HOST, Placement, Streamed
 from .quantised import QuantisedLog
 from .state import Found, Tokens
 
 FORMS = ("hidden", "projected", "smaller")
+AHEAD = 1 << 28
+"""Bytes of Θ's keys that one layer may have sent for at once."""
 RESERVED = 1 << 18
 """Rows a layer that Θ on the host has room for from the start, if it may become as long."""
 
@@ -52,25 +55,30 @@ def new_memory(
         shape = width if projected else config.hidden_size, config.retriever_size, pool.dtype
         empty = TokenLog.empty(*shape, device=place.long)
         if empty.keys.device.type == "cpu":
+            empty.pinned = model.device.type == "cuda"
             empty.reserve = min(RESERVED, config.max_long_term * TokenLog.SLACK // (TokenLog.SLACK - 1) + 1)
         kind = QuantisedLog(empty, stored) if stored else empty
         logs = [kind.adopt(log) for log in logs or [empty] * len(pool)]
-    start = _tokens(model, pool, projected)
     # The θ that a reset returns to waits on the host; a memory copies it to where it works.
-    start = Tokens(*(None if part is None else part.cpu() for part in start))  # type: ignore[arg-type]
+    start = _tokens(model, pool, projected, HOST)
     return Memory(config, start, logs, written=model.initially_written, place=place, **settings)
 
 
-def _tokens(model: MPlusForCausalLM, hidden: Tensor, projected: bool) -> Tokens:
-    """Memory tokens (L, k, d) in the form they will be stored in."""
+def _tokens(model: MPlusForCausalLM, hidden: Tensor, projected: bool, place: torch.device) -> Tokens:
+    """Memory tokens (L, k, d) in the form they will be stored in, on the device `place`."""
     if not projected:
-        return Tokens(hidden)
-    keys, device = None, model.device
+        return Tokens(hidden.to(place))
+    keys, device = None, model.device  # a layer at a time: θ of all layers needs no room where the model computes
     if model.config.num_retrieved:
-        keys = torch.stack([model.memory_keys(layer, tokens.to(device)) for layer, tokens in enumerate(hidden)])
-    with use_adapter(model, READ):  # a layer at a time: hidden states of θ on the host need no room on the device
-        layers = [model.memory_projection(layer, tokens.to(device)) for layer, tokens in enumerate(hidden)]
-        return Tokens(hidden, torch.stack(layers), keys)
+        keys = torch.stack([_key(model, layer, tokens).to(place) for layer, tokens in enumerate(hidden)])
+    with use_adapter(model, READ):
+        stored = [model.memory_projection(layer, each.to(device)).to(place) for layer, each in enumerate(hidden)]
+    return Tokens(hidden.to(place), torch.stack(stored), keys)
+
+
+def _key(model: MPlusForCausalLM, layer: int, tokens: Tensor) -> Tensor:
+    """Retriever keys of memory tokens that may lie elsewhere than the model."""
+    return model.memory_keys(layer, tokens.to(model.device))
 
 
 @torch.no_grad()
@@ -94,9 +102,9 @@ def write(
         # The authors add the embedding to the next layer's input in place, on the very tensor they had kept as the
         # block; with memory in front a copy is made, so only the first write of all shows it.
         blocks[:-1] += model.memory.new
-    keys_of = model.memory_keys if model.config.num_retrieved else None
+    keys_of = partial(_key, model) if model.config.num_retrieved else None
     for index, memory in enumerate(memories):
-        tokens = _tokens(model, blocks[:, index], memory.projected)
+        tokens = _tokens(model, blocks[:, index], memory.projected, model.device)
         memory.add(tokens, keys_of, sources[index] if sources else None)
     return blocks
 
@@ -122,7 +130,15 @@ class MemoryPrefix:
         self.num_memory = self.num_retrieved + pools.pop()
         away = len(self.memories) == 1 and self.memories[0].place.offload == "all"
         self.streamed = Streamed(self.memories[0].state.short.tokens, model.device) if away else None
+        self.keys = self._keys_ahead() if self.num_retrieved else None
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
+
+    def _keys_ahead(self) -> Streamed | None:
+        """Keys of Θ that are sent for while the layer before computes, where there is one prompt and room for them."""
+        logs = self.memories[0].state.logs
+        if len(self.real) > 1 or not all(log.pinned and log.keys.nbytes <= AHEAD for log in logs):
+            return None
+        return Streamed([log.keys for log in logs], self.model.device)
 
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
         prompts, first = len(self.real), self.memories[0]
@@ -134,8 +150,9 @@ class MemoryPrefix:
                 prompt = normed[index * copies]
                 queries = self.model.retriever_queries(layer, prompt if real is None else prompt[real])
                 memory = self.memories[index % len(self.memories)]
-                found = memory.search(layer, queries, self.num_retrieved)
-                rows.append(memory.state.logs[layer].take(found.rows).to(normed.device)[None])
+                keys = self.keys.take(layer)[0] if self.keys else None
+                found = memory.search(layer, queries, self.num_retrieved, keys)
+                rows.append(memory.state.logs[layer].take(found.rows, normed.device)[None])
                 self.found[layer].append(found)
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
             segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))

@@ -54,14 +54,15 @@ Relevance = Callable[[Tensor, Keys], Tensor]
 """(queries (n, r) of the question's real tokens, keys of m tokens) -> scores (m,), higher is more relevant."""
 
 
-CHUNK = 1 << 18
-"""Matches of queries and keys that are held at once: 1 MB, so that they are used up before they leave the cache."""
+CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Matches of queries and keys that are held at once: on a CPU 1 MB, so that they are used up before they leave the
+cache; on a GPU as many as keep it busy."""
 
 
 def dot(queries: Tensor, keys: Keys) -> Tensor:
     """Paper §3.2: the inner product <f_q(h), f_k(θ)>, averaged over the question's tokens."""
     scores, mean = queries.new_empty(len(keys.vectors)), queries.mean(0)
-    for rows in chunks(len(scores), 1):
+    for rows in chunks(len(scores), queries[:1]):
         scores[rows] = near(keys.vectors[rows], queries) @ mean
     return scores
 
@@ -75,7 +76,7 @@ def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
         weights.reshape(-1)[: len(queries)] = 1 / len(queries)
         sigmoid_means(keys.vectors.detach().numpy(), panels, weights, scores.numpy())
         return scores
-    for rows in chunks(len(scores), len(queries)):
+    for rows in chunks(len(scores), queries):
         scores[rows] = (near(keys.vectors[rows], queries) @ queries.t()).sigmoid_().mean(1)
     return scores
 
@@ -108,7 +109,7 @@ def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:
         block_maxima(keys.vectors.detach().numpy(), keys.blocks.numpy(), panels, best.numpy())
         return best.flatten(1)[:, : len(queries)]
     best = queries.new_full((num_blocks, len(queries)), -torch.inf)
-    for rows in chunks(len(keys.vectors), len(queries)):
+    for rows in chunks(len(keys.vectors), queries):
         matches, blocks = near(keys.vectors[rows], queries) @ queries.t(), near(keys.blocks[rows], queries)
         # an index that is expanded along the last dimension takes torch's sorted, vectorised path
         best.scatter_reduce_(0, blocks[:, None].expand(-1, len(queries)), matches, "amax")
@@ -126,9 +127,9 @@ def near(rows: Tensor, queries: Tensor) -> Tensor:
     return rows.to(queries.device, non_blocking=True)
 
 
-def chunks(num_rows: int, num_queries: int) -> Iterator[slice]:
+def chunks(num_rows: int, queries: Tensor) -> Iterator[slice]:
     """Rows in pieces of which no more than `CHUNK` matches are made at once."""
-    step = max(1, CHUNK // max(1, num_queries))
+    step = max(1, CHUNK.get(queries.device.type, CHUNK["cpu"]) // max(1, len(queries)))
     return (slice(start, start + step) for start in range(0, num_rows, step))
 
 

@@ -20,6 +20,7 @@ from .world.statements import Statement, alike, draw, draw_kind, of_fact, plain_
 
 FACTS_AT_ONCE = 300  # tokenised together, which is several times faster than one by one
 FEW = 4  # kinds of statements, at most, of which all are where they are hard to tell apart
+STAY = 10  # steps, on average, that these kinds stay the same: what was written meanwhile is hard to tell apart too
 ANY_ORDER = 0.7  # how often a statement is taken whether or not it opens with an answer
 
 
@@ -109,6 +110,7 @@ class Facts:
         self.world, self.tokenizer, self.again, self.plain = world, tokenizer, again, 0.0
         self._ready: list[Item] = []
         self._kinds: list[int | Relation] = []
+        self.few: list[int | Relation] = []
 
     def __iter__(self) -> "Facts":
         return self
@@ -134,7 +136,9 @@ class Facts:
     def of_few_kinds(self) -> Iterator[None]:
         """Meanwhile all statements are of a few kinds, as questions among thousands of facts meet them."""
         ready, self._ready = self._ready, []
-        self._kinds = [self._kind() for _ in range(self.world.rng.randint(1, FEW))]
+        if not self.few or self.world.rng.random() < 1 / STAY:
+            self.few = [self._kind() for _ in range(self.world.rng.randint(1, FEW))]
+        self._kinds = self.few
         try:
             yield
         finally:
@@ -158,6 +162,8 @@ class Facts:
         end = [self.tokenizer.eos_token_id]
         ids = lambda texts: self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # noqa: E731
         pairs = [pair for statement in statements for pair in statement.questions]
+        if not pairs:  # the tokenizer takes no empty list
+            return []
         prompts = ids([f"Question: {question} Answer:" for question, _ in pairs])
         answers = ids([answer for _, answer in pairs])
         questions = iter([Question(prompt, ids + end) for prompt, ids in zip(prompts, answers, strict=True)])

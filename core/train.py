@@ -42,6 +42,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", help="checkpoint to start from: M+, for a stage also any Llama")
     parser.add_argument("--lessons", help="of the recipe these alone, on top of --base: 4, or 4-5; they count from 1")
     parser.add_argument("--steps", type=int, help="of each of these lessons, instead of as many as the plan says")
+    parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates of these lessons")
     parser.add_argument("--keep-retrievers", action="store_true", help="those of --base are good: do not fit them anew")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of a fresh base's memory")
     parser.add_argument("--data", nargs="*", default=[], help="files, folders or hub names of documents")
@@ -60,7 +61,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     """The model, its practice and its optimizers, ready to run."""
-    plan, sources = lessons_of(args.lessons, args.base, args.steps), find_sources(args.data)
+    plan, sources = lessons_of(args.lessons, args.base, args.steps, args.rate), find_sources(args.data)
     found = checkpoints(args.out) if args.resume else []
     with processes.main_process_first():  # the others read what the first has made
         folder = found[-1] if found else args.out / "tokenizer"
@@ -82,8 +83,8 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     return Training(processes, practice, plan, optimizers, tokenizer, args.out, 1.0, settle, args.local_steps)
 
 
-def lessons_of(wanted: str | None, base: str | None, steps: int | None = None) -> tuple[Lesson, ...]:
-    """The recipe's lessons, or some: "4" or "4-5", of `steps` each if given.
+def lessons_of(wanted: str | None, base: str | None, steps: int | None = None, rate: float = 1.0) -> tuple[Lesson, ...]:
+    """The recipe's lessons, or some: "4" or "4-5", of `steps` each if given, at so many times their learning rates.
 
     Raises ValueError for others, and for some without a base.
     """
@@ -97,7 +98,7 @@ def lessons_of(wanted: str | None, base: str | None, steps: int | None = None) -
     if not (first.isdigit() and (last or first).isdigit() and 1 <= int(first) <= int(last or first) <= len(MINI)):
         raise ValueError(f"--lessons is {wanted!r}; write one number of 1 to {len(MINI)}, or two as in 4-5.")
     chosen = MINI[int(first) - 1 : int(last or first)]
-    return chosen if steps is None else tuple(replace(lesson, steps=steps) for lesson in chosen)
+    return tuple(replace(each, steps=steps or each.steps, scale=rate * each.scale) for each in chosen)
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -51,9 +51,9 @@ def little_lessons(tokenizer, seed: int = 0) -> Lessons:
     return Lessons(Facts(world, tokenizer), prose, rng, chunk_size=32, min_chunk=16)
 
 
-def little_training(out: Path, plan=PLAN, local_steps: int = 1, seed: int = 0) -> Training:
-    processes, tokenizer = accelerator("no", cpu=True), little_tokenizer()
-    model = recipe_model(little_config(), seed)
+def little_training(out: Path, plan=PLAN, local_steps: int = 1, seed: int = 0, cpu: bool = True) -> Training:
+    processes, tokenizer = accelerator("no", cpu), little_tokenizer()
+    model = recipe_model(little_config(), seed).to(processes.device)
     rank = processes.process_index
     practice = Practice(model, little_lessons(tokenizer, 2 * seed + rank), seed + rank, [5, 6], keep=64, crowd=4)
     optimizers = recipe_optimizers(model)

@@ -79,7 +79,9 @@ def test_the_paper_shape_and_wrong_settings():
     assert sum(cost.parts.values()) == cost.device + cost.host
     away = memory_cost(config, Setting(torch.bfloat16, "projected", "all"))
     assert away.embeddings == 128_256 * 4096 * 2 and sum(away.parts.values()) == away.device + away.host
-    assert cost.device - away.device == away.short + away.undo + away.embeddings
+    assert cost.device - away.device == away.short + away.undo
+    whole = memory_cost(config, Setting(torch.bfloat16, "projected", "none"))
+    assert whole.device - cost.device == cost.long + cost.keys + cost.embeddings
     assert away.device / 2**20 < 16_800, "the paper's shape with everything offloaded"
     with pytest.raises(ValueError, match="offload"):
         memory_cost(config, Setting(offload="some"))

@@ -7,7 +7,7 @@ import torch
 
 from core.choice import oldest_first, select
 from core.log import TokenLog
-from core.retriever import RELEVANCE, Keys
+from core.retriever import CHUNK, RELEVANCE, Keys
 
 
 class Plain:
@@ -93,7 +93,7 @@ def test_chunked_scores_are_those_of_one_large_product(rule, monkeypatch):
     matches = queries @ vectors.T
     best = torch.stack([matches[:, blocks == b].amax(1) if (blocks == b).any() else matches[:, 0] for b in range(60)])
     expected = {"dot": matches.mean(0), "mean_sigmoid": matches.sigmoid().mean(0), "block": best.sum(1)[blocks]}[rule]
-    monkeypatch.setattr("core.retriever.CHUNK", 1000)
+    monkeypatch.setitem(CHUNK, "cpu", 1000)
     scores = RELEVANCE[rule](queries, Keys(vectors, blocks))
     assert torch.allclose(scores, expected, atol=1e-4)
     assert torch.equal(select(scores, 50), scores.sort(descending=True, stable=True).indices[:50].sort().values)

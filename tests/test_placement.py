@@ -74,11 +74,11 @@ def test_everything_offloaded_answers_the_same(tmp_path):
     model = toy_mplus(tie_word_embeddings=False)
     save_model(model, tmp_path)
     toy_tokenizer().save_pretrained(tmp_path)
-    long, away = (core.load(tmp_path, offload=offload, fused=False) for offload in ("long", "all"))
-    for reader in (long, away):
+    readers = [core.load(tmp_path, offload=offload, fused=False) for offload in ("none", "long", "all")]
+    for reader in readers:
         reader.ingest("a red door in a white wall " * 3)
-    assert len(away.model.model.embed_tokens._forward_hooks) == 1 and not long.model.model.embed_tokens._forward_hooks
-    assert long.answer("What is red?", max_new_tokens=5).text == away.answer("What is red?", max_new_tokens=5).text
+    assert [len(reader.model.model.embed_tokens._forward_hooks) for reader in readers] == [0, 1, 1]
+    assert len({reader.answer("What is red?", max_new_tokens=5).text for reader in readers}) == 1
 
 
 @pytest.mark.parametrize(("kind", "largest_error"), [("int8", 0.5 / 127), ("fp8", 1 / 16)])

@@ -18,6 +18,7 @@ WHERE = (
     "between|by|to|into|toward|towards|through|from"
 )
 WHEN = "in|on|at|before|after|during|since|until|till|by|around|about|for|every|last|next|this"
+WORDLY = re.compile(r"\w")
 WORD = r"[\w'\u2019-]+"
 SPELLED = (
     r"(?:\d[\d.,:]*|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|hundred|thousand|"
@@ -27,10 +28,10 @@ SPELLED = (
 
 def whole(text: str, question: str, answer: str) -> str:
     """The answer with those neighbours in the text that belong to it; the answer itself where it stands nowhere."""
-    found = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text)
-    if not found:
+    start = _as_a_word(text, answer)
+    if start < 0:
         return answer
-    start, end = found.span()
+    end = start + len(answer)
     asked = question.lower().rstrip("?!. ").split()
     end = _with_unit(text, asked, answer, end)
     start, end = _with_class(text, asked, start, end)
@@ -38,6 +39,17 @@ def whole(text: str, question: str, answer: str) -> str:
         start = _with_determiners(text, start)
     start = _with_preposition(text, asked, start)
     return text[start:end]
+
+
+def _as_a_word(text: str, part: str) -> int:
+    """Where a part of the text stands by itself first, -1 where nowhere. Not a pattern: each would be compiled anew."""
+    start = text.find(part)
+    while start >= 0:
+        around = text[max(0, start - 1) : start] + text[start + len(part) : start + len(part) + 1]
+        if not any(letter.isalnum() or letter == "_" for letter in around):
+            break
+        start = text.find(part, start + 1)
+    return start
 
 
 def _with_unit(text: str, asked: list[str], answer: str, end: int) -> int:
@@ -56,11 +68,13 @@ def _with_class(text: str, asked: list[str], start: int, end: int) -> tuple[int,
     """Which platform: "platform six"; on which floor: "third floor"."""
     for place, word in enumerate(asked[:-1]):
         if word in ("which", "what") and asked[place + 1] not in VERBS:
-            kind = re.escape(asked[place + 1])
-            before = re.search(rf"(?<!\w){kind} $", text[:start], re.IGNORECASE)
-            after = re.match(rf" {kind}(?!\w)", text[end:], re.IGNORECASE)
-            after = after if word == "which" else None
-            return (before.start() if before else start), (end + after.end() if after else end)
+            kind, said = asked[place + 1], text.lower()
+            first, last = start - len(kind) - 1, end + len(kind) + 1
+            if not (said[max(0, first) : start] == f"{kind} " and not WORDLY.match(said[max(0, first - 1) : first])):
+                first = start
+            if not (word == "which" and said[end:last] == f" {kind}" and not WORDLY.match(said[last:])):
+                last = end
+            return first, last
     return start, end
 
 
@@ -69,6 +83,8 @@ def _with_determiners(text: str, start: int) -> int:
     while before := re.search(rf"({WORD}) $", text[:start]):
         word, owner = before[1].lower(), re.search(r"['\u2019]s$|s['\u2019]$", before[1])
         if word not in DETERMINERS and not owner:
+            break
+        if word == "that" and not text[start].islower():  # "I heard that Clara …": no determiner
             break
         start = before.start()
         if not owner:

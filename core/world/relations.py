@@ -100,3 +100,5 @@ ATTRIBUTES = [
 
 PLAIN_STATEMENTS = ["the {a} of {s} is {v}", "{s}'s {a} is {v}", "the {a} for {s} is {v}"]
 PLAIN_QUESTIONS = ["What is the {a} of {s}?", "What is {s}'s {a}?"]
+
+BY_NAME = {relation.name: relation for relation in RELATIONS + ATTRIBUTES}

@@ -11,12 +11,11 @@ from .compounds import draw_compound
 from .facts import Fact, World, capital
 from .grammar import draw_clause
 from .phrasings import PATTERNS, draw_statement
-from .relations import ATTRIBUTES, RELATIONS, Relation
+from .relations import ATTRIBUTES, BY_NAME, RELATIONS, Relation
 
 CLAUSE = "clause"
 REAL = "real"
-SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand; of the rest, in shares:
-COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # what is left are facts of two parts
+COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # of what are no real sentences; what is left are facts of two parts
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ def plain_statement(world: World, about: Statement | None = None) -> Statement:
 def questioned(world: World, fact: Fact) -> Statement:
     """A fact of two parts with up to two more phrasings of its question."""
     name, _, extra = fact.relation.partition(" ")
-    relations = {relation.name: relation for relation in RELATIONS + ATTRIBUTES}
-    relation = relations.get(fact.relation) or relations.get(name)
+    relation = BY_NAME.get(fact.relation) or BY_NAME.get(name)
     phrasings = relation.questions if relation else []
     others = world.rng.sample(phrasings, min(2, len(phrasings)))
     texts = [fact.question, *(capital(text.format(s=fact.subject, o=extra)) for text in others)]
@@ -67,7 +65,7 @@ def draw(world: World, about: Statement | None = None) -> Statement:
     if about and about.relation and about.relation not in (CLAUSE, REAL) and not about.relation.startswith("pattern"):
         return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
     while True:
-        if world.real and world.rng.random() < SHARE_REAL and (drawn := world.real.draw()):
+        if world.real and world.rng.random() < world.share_real and (drawn := world.real.draw()):
             return Statement(drawn[0], tuple(drawn[1]), "", REAL)
         kind = world.rng.random()
         if kind < COMPOUNDS + CLAUSES:
