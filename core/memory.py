@@ -205,15 +205,12 @@ class Memory:
 
     def search(self, layer: int, queries: Tensor, wanted: int | None = None, keys: Tensor | None = None) -> Found:
         """The `wanted` (or K0) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last.
-
-        keys: those of the layer's log, where they have been sent for already.
-        """
+        keys: the log's own, where they have been sent for already."""
         log, wanted = self.state.logs[layer], self.num_retrieved if wanted is None else wanted
-        rows = self.rules.tiles(log, wanted)
-        scores, alive = torch.zeros(0), None  # where nothing had to be scored
+        rows, scores, alive = self.rules.tiles(log, wanted), torch.zeros(0), None  # where nothing has to be scored
         if rows is None:
-            keys = log.keys if keys is None else keys
-            scores = self.relevance(queries.detach().to(keys.dtype), Keys(keys, log.block)).float().cpu()
+            keys = Keys(log.keys if keys is None else keys, log.block)
+            scores = self.relevance(queries.detach().to(keys.vectors.dtype), keys).float().cpu()
             alive = log.live if log.num_dead else None
             rows = select(scores, wanted, alive)
         rows, born, blocks, slots = oldest_first(rows, log.born, log.block, log.slot)

@@ -285,6 +285,15 @@ def test_where_all_is_alike_a_step_holds_a_few_kinds_and_what_was_waiting_stays(
         assert next(lessons.facts).questions
     assert 0 < len(asked) <= FEW and lessons.facts._ready == waiting
     assert len({statement.relation for statement in lessons.facts._draw()}) > FEW
+    kept, drawn = lessons.facts.few, 0
+    for _ in range(60):  # the kinds stay for a while, and a resume knows them
+        with lessons.facts.of_few_kinds():
+            drawn += lessons.facts.few != kept
+        kept = lessons.facts.few
+    assert 0 < drawn < 20 and lessons.facts.encode([]) == []
+    other = little_lessons(TOKENIZER, 7)
+    other.load_state_dict(lessons.state_dict())
+    assert other.facts.few == kept
     lessons.kept = 16
     chunks = lessons.chunks_alike(3, 4, 26)
     assert [len(chunk) for memory in chunks.ids for chunk in memory] == [26] * 12

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,8 +122,8 @@ def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
     for options, message in (
         ("--lessons 4", "go together"),
         ("--base memoryllm-mini", "go together"),
-        ("--lessons 7 --base memoryllm-mini", "1 to 6"),
-        ("--lessons 4-x --base memoryllm-mini", "1 to 6"),
+        ("--lessons 8 --base memoryllm-mini", "1 to 7"),
+        ("--lessons 4-x --base memoryllm-mini", "1 to 7"),
         ("--lessons 5 --base memoryllm-mini", "retrieves nothing"),
         ("--lessons 4 --base memoryllm-mini --set num_blocks", "FIELD=VALUE"),
     ):
@@ -133,3 +134,12 @@ def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
             == 1
         )
         assert message in capsys.readouterr().err
+
+
+def test_lessons_take_other_steps_and_rates():
+    last = len(MINI)
+    (lesson,) = train.lessons_of(str(last), "mini", 30, 0.5)
+    expected = replace(MINI[-1], steps=30).rates(15)
+    assert lesson.rates(15) == {name: pytest.approx(0.5 * rate) for name, rate in expected.items()}
+    assert [each.steps for each in train.lessons_of(f"{last - 1}-{last}", "mini")] == [each.steps for each in MINI[-2:]]
+    assert train.lessons_of(None, None) == MINI

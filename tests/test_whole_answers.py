@@ -27,6 +27,8 @@ from core.world.statements import draw
         ("They have a green hook.", "What colour is the hook?", "green", "green"),
         ("The code is 4711.", "What is the code?", "4711", "4711"),
         ("He said that the dog was ill.", "Who was ill?", "dog", "the dog"),
+        ("I heard that Clara bakes.", "Who bakes?", "Clara", "Clara"),
+        ("That stable was full.", "What was full?", "stable", "That stable"),
     ],
 )  # fmt: skip
 def test_neighbours_that_belong_to_an_answer_are_in_it(text, question, bare, wanted):
