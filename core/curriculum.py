@@ -99,7 +99,6 @@ class Lesson:
     """A mixture of tasks, until `figure` reaches `until` (after at least `fewest` steps) or `steps` are over.
 
     plain: (accuracy, share) pairs: from which accuracy on which share of facts is in the simplest language.
-    real: how many of the other statements are real sentences of the documents.
     scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
     refit: steps in which the retrievers are fitted to the model, before the first lesson that needs them and after
     each; 0 for the closed form before the first alone. saves: the name under which the model is kept after the lesson.
@@ -112,7 +111,6 @@ class Lesson:
     until: float = 1.0
     fewest: int = 100
     plain: tuple[tuple[float, float], ...] = ((0.0, 0.15),)
-    real: float = 0.2
     scale: float = 1.0
     decay: float = 0.0
     warm_up: int = 80
@@ -157,8 +155,6 @@ MINI = (
            decay=0.8, refit=100, saves="mini"),
     Lesson("stage 3: among much that is alike", 1000, (FAR_BACK, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),),
            scale=0.3, decay=0.9, refit=100, saves="mini"),
-    Lesson("stage 3: facts among facts", 700, (replace(FAR_BACK, share=1.5, alike=0.7), BLOCKS, CONTEXT, PROSE),
-           plain=((0.0, 0.0),), real=0.1, scale=0.15, decay=0.9, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
 goes into reading facts that are certainly there, where a step asks the most questions a second."""

@@ -58,7 +58,6 @@ class Practice(nn.Module):
     def forward(self, lesson: Lesson, figures: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
         """One step. `figures` are the running ones: they decide how plain the facts are."""
         self.lessons.facts.plain = lesson.plain_share(figures)
-        self.lessons.facts.world.share_real = lesson.real
         task = self.rng.choices(lesson.tasks, [task.share for task in lesson.tasks])[0]
         return getattr(self, task.kind)(task)
 

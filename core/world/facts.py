@@ -47,13 +47,12 @@ class Fact:
 class World:
     """A source of random names, values and facts. `words` are extra real words that may serve as names and answers.
 
-    real: sentences of real prose (`core.world.real`), of which statements may be made as well; share_real: how often.
+    real: sentences of real prose (`core.world.real`), of which statements may be made as well.
     """
 
     def __init__(self, rng: random.Random, words: list[str] | None = None):
         self.rng, self.words = rng, words or []
         self.real: Any = None
-        self.share_real = 0.2
 
     # ── words and values ──
 

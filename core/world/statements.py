@@ -15,7 +15,8 @@ from .relations import ATTRIBUTES, BY_NAME, RELATIONS, Relation
 
 CLAUSE = "clause"
 REAL = "real"
-COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # of what are no real sentences; what is left are facts of two parts
+SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand; of the rest, in shares:
+COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # what is left are facts of two parts
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def draw(world: World, about: Statement | None = None) -> Statement:
     if about and about.relation and about.relation not in (CLAUSE, REAL) and not about.relation.startswith("pattern"):
         return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
     while True:
-        if world.real and world.rng.random() < world.share_real and (drawn := world.real.draw()):
+        if world.real and world.rng.random() < SHARE_REAL and (drawn := world.real.draw()):
             return Statement(drawn[0], tuple(drawn[1]), "", REAL)
         kind = world.rng.random()
         if kind < COMPOUNDS + CLAUSES:
