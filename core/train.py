@@ -92,6 +92,8 @@ def lessons_of(wanted: str | None, base: str | None, steps: int | None = None, r
         raise ValueError("--lessons and --base of a recipe go together: which lessons, and on top of what.")
     if steps is not None and (wanted is None or steps < 1):
         raise ValueError(f"--steps {steps} goes with --lessons, and a lesson has at least 1.")
+    if rate <= 0 or (rate != 1 and wanted is None):
+        raise ValueError(f"--rate {rate} goes with --lessons, and is more than 0.")
     if wanted is None:
         return MINI
     first, _, last = wanted.partition("-")

@@ -123,6 +123,8 @@ def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
         ("--lessons 4", "go together"),
         ("--base memoryllm-mini", "go together"),
         ("--lessons 7 --base memoryllm-mini", "1 to 6"),
+        ("--rate 0.5", "goes with --lessons"),
+        ("--lessons 4 --base memoryllm-mini --rate 0", "more than 0"),
         ("--lessons 4-x --base memoryllm-mini", "1 to 6"),
         ("--lessons 5 --base memoryllm-mini", "retrieves nothing"),
         ("--lessons 4 --base memoryllm-mini --set num_blocks", "FIELD=VALUE"),
