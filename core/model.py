@@ -162,9 +162,10 @@ class MPlusForCausalLM(LlamaForCausalLM):
         return {"past_key_values": cache, "attention_mask": F.pad(mask, (cache.prefix_length, 0), value=1)}
 
     def memory_keys(self, layer: int, tokens: Tensor) -> Tensor:
-        """Retriever keys f_k(norm(token)) of memory tokens (..., d) of one layer, (..., r). Paper §3.2."""
+        """Retriever keys f_k(norm(token)) of one layer's memory tokens (..., d), wherever they are: (..., r). Paper
+        §3.2."""
         block = cast(MPlusDecoderLayer, self.model.layers[layer])
-        return block.retriever.key(block.input_layernorm(tokens))
+        return block.retriever.key(block.input_layernorm(tokens.to(self.device)))
 
     def memory_projections(self, blocks: Tensor) -> Tensor:
         """Keys before RoPE and values of memory tokens (L, ..., d), (L, ..., 2 · kv heads · head dim); see `project`.
@@ -174,8 +175,8 @@ class MPlusForCausalLM(LlamaForCausalLM):
         return torch.stack([self.memory_projection(layer, tokens) for layer, tokens in enumerate(blocks)])
 
     def memory_projection(self, layer: int, tokens: Tensor) -> Tensor:
-        """The same for one layer's tokens (..., d)."""
-        return project(tokens, cast(MPlusDecoderLayer, self.model.layers[layer]))
+        """The same for one layer's tokens (..., d), wherever they are."""
+        return project(tokens.to(self.device), cast(MPlusDecoderLayer, self.model.layers[layer]))
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""

@@ -1,9 +1,9 @@
 """Where a memory lives, and how its parts come to where the model computes.
 
-"none": θ and Θ on the model's device. "long": Θ on the host; its keys are sent over piece by piece to be scored, and of
-its tokens what was retrieved; θ's keys wait there too, and the table of input embeddings, of which a question needs a
-few rows. "all": θ as well. θ and the keys lie in pinned buffers: while a layer computes, the next one's are on their
-way. Where the model's device is the host itself, all three are one, by the same code.
+"none": θ and Θ on the model's device. "long": Θ on the host; its keys are sent over to be scored, and of its tokens
+what was retrieved; θ's keys wait there too, and the table of input embeddings, of which a question needs a few rows.
+"all": θ as well. θ and the keys lie in pinned buffers: while a layer computes, the next one's are on their way. Where
+the model's device is the host itself, all three are one, by the same code.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """Where model and memory meet, in tensors: write chunks into memories, and lay memories before a prompt."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,7 +47,7 @@ def new_memory(
         config, logs = MPlusConfig(**{**config.to_dict(), "num_retrieved": 0}), None
     if projected and logs is not None:
         with use_adapter(model, READ):
-            tokens = [model.memory_projection(layer, log.tokens.to(model.device)) for layer, log in enumerate(logs)]
+            tokens = [model.memory_projection(layer, log.tokens) for layer, log in enumerate(logs)]
         logs = [log.with_tokens(each) for log, each in zip(logs, tokens, strict=True)]
     place = Placement(model.device, offload)
     if config.num_retrieved:
@@ -68,17 +67,12 @@ def _tokens(model: MPlusForCausalLM, hidden: Tensor, projected: bool, place: tor
     """Memory tokens (L, k, d) in the form they will be stored in, on the device `place`."""
     if not projected:
         return Tokens(hidden.to(place))
-    keys, device = None, model.device  # a layer at a time: θ of all layers needs no room where the model computes
+    keys = None  # a layer at a time: θ of all layers needs no room where the model computes
     if model.config.num_retrieved:
-        keys = torch.stack([_key(model, layer, tokens).to(place) for layer, tokens in enumerate(hidden)])
+        keys = torch.stack([model.memory_keys(layer, each).to(place) for layer, each in enumerate(hidden)])
     with use_adapter(model, READ):
-        stored = [model.memory_projection(layer, each.to(device)).to(place) for layer, each in enumerate(hidden)]
+        stored = [model.memory_projection(layer, each).to(place) for layer, each in enumerate(hidden)]
     return Tokens(hidden.to(place), torch.stack(stored), keys)
-
-
-def _key(model: MPlusForCausalLM, layer: int, tokens: Tensor) -> Tensor:
-    """Retriever keys of memory tokens that may lie elsewhere than the model."""
-    return model.memory_keys(layer, tokens.to(model.device))
 
 
 @torch.no_grad()
@@ -102,7 +96,7 @@ def write(
         # The authors add the embedding to the next layer's input in place, on the very tensor they had kept as the
         # block; with memory in front a copy is made, so only the first write of all shows it.
         blocks[:-1] += model.memory.new
-    keys_of = partial(_key, model) if model.config.num_retrieved else None
+    keys_of = model.memory_keys if model.config.num_retrieved else None
     for index, memory in enumerate(memories):
         tokens = _tokens(model, blocks[:, index], memory.projected, model.device)
         memory.add(tokens, keys_of, sources[index] if sources else None)

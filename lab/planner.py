@@ -50,8 +50,8 @@ class Plan:
 
     @property
     def embeddings(self) -> int:
-        """The table of input embeddings, where it waits on the host."""
-        return self.cost.embeddings if self.cost.offload == "all" else 0
+        """The table of input embeddings, which waits on the host where it is not the output layer too."""
+        return self.cost.embeddings
 
     @property
     def pool(self) -> int:

@@ -18,7 +18,10 @@ def test_the_planner_knows_an_8b_model():
     made = plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2)
     theta = 32 * 10240 * 2048 * 2  # as keys and values, and once more for undo; its keys and columns are smaller
     assert 2 * theta < made.pool < 2.4 * theta and made.gpu + made.host == sum(made.cost.parts.values())
-    assert plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2, offload=True).gpu < made.gpu
+    away = plan(SHAPES["Llama-3.1-8B"], 256, 40, 2560, 150_000, 2, offload=True)
+    assert away.gpu < made.gpu
+    for each in (made, away, plan(SHAPES["Llama-3.2-1B"], 256, 40, 2560, 150_000, 2)):  # the page's rows add up
+        assert each.weights + each.pool + each.kv + each.activations == each.gpu and each.long == each.host
     with pytest.raises(ValueError, match="at least 1"):
         plan(SHAPES["Llama-3.1-8B"], 0, 40, 2560, 150_000, 2)
 

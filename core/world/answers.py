@@ -18,7 +18,6 @@ WHERE = (
     "between|by|to|into|toward|towards|through|from"
 )
 WHEN = "in|on|at|before|after|during|since|until|till|by|around|about|for|every|last|next|this"
-WORDLY = re.compile(r"\w")
 WORD = r"[\w'\u2019-]+"
 SPELLED = (
     r"(?:\d[\d.,:]*|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|hundred|thousand|"
@@ -68,13 +67,11 @@ def _with_class(text: str, asked: list[str], start: int, end: int) -> tuple[int,
     """Which platform: "platform six"; on which floor: "third floor"."""
     for place, word in enumerate(asked[:-1]):
         if word in ("which", "what") and asked[place + 1] not in VERBS:
-            kind, said = asked[place + 1], text.lower()
-            first, last = start - len(kind) - 1, end + len(kind) + 1
-            if not (said[max(0, first) : start] == f"{kind} " and not WORDLY.match(said[max(0, first - 1) : first])):
-                first = start
-            if not (word == "which" and said[end:last] == f" {kind}" and not WORDLY.match(said[last:])):
-                last = end
-            return first, last
+            kind = re.escape(asked[place + 1])
+            before = re.search(rf"(?<!\w){kind} $", text[:start], re.IGNORECASE)
+            after = re.match(rf" {kind}(?!\w)", text[end:], re.IGNORECASE)
+            after = after if word == "which" else None
+            return (before.start() if before else start), (end + after.end() if after else end)
     return start, end
 
 
