@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, rotate_half
@@ -25,12 +26,14 @@ ROOM = 256
 class Segment(NamedTuple):
     """Part of a prefix. tokens (B or 1, P, d) are hidden states, or, `projected`, the layer's keys and values before
     RoPE side by side (B or 1, P, 2 · kv heads · head dim). `key` names the content for a buffer; None: always new.
-    ranks (B or 1, P) int64: the position of each token within the segment; None: they stand in their order."""
+    ranks (B or 1, P) int64: the position of each token within the segment; None: they stand in their order.
+    bias (B, n or 1, P): what is added to the attention that each prompt token, or all of them, pays to each of them."""
 
     tokens: Tensor
     projected: bool = False
     key: Hashable = None
     ranks: Tensor | None = None
+    bias: Tensor | None = None
 
 
 Prefix = Callable[[int, Tensor], Tensor | Sequence[Segment]]
@@ -60,6 +63,7 @@ class PrefixLayer(DynamicLayer):
     def __init__(self, prefix_length: int, storage: tuple[Tensor, Tensor] | None = None):
         super().__init__()
         self.prefix_length, self.storage = prefix_length, storage
+        self.bias: Tensor | None = None  # (B, n or 1, p): of the first p positions; see `Segment`
 
     def get_seq_length(self) -> int:
         return super().get_seq_length() if self.is_initialized else self.prefix_length
@@ -75,6 +79,28 @@ class PrefixLayer(DynamicLayer):
         keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
         self.keys, self.values = keys[:, :, :end], values[:, :, :end]
         return self.keys, self.values
+
+    def take_bias(self, segments: Sequence[Segment], like: Tensor) -> None:
+        """Keep what the segments add to the attention on them, up to the last that adds anything."""
+        adding = [number for number, segment in enumerate(segments) if segment.bias is not None]
+        if adding:
+            shape = cast(Tensor, segments[adding[-1]].bias).shape[:2]
+            none = [like.new_zeros(*shape, segment.tokens.shape[1]) for segment in segments[: adding[-1] + 1]]
+            pairs = zip(none, segments, strict=False)
+            self.bias = torch.cat([zero if each.bias is None else each.bias.to(like) for zero, each in pairs], dim=-1)
+
+    def biased(self, mask: Tensor | None, length: int) -> Tensor | None:
+        """The mask (B or 1, 1, n, keys) of `length` tokens, bool or additive, with what the memory adds; None: nothing
+        is hidden."""
+        if self.bias is None:
+            return mask
+        keys = self.get_seq_length() + length if mask is None else mask.shape[-1]
+        added = F.pad(self.bias, (0, keys - self.bias.shape[-1]))[:, None]
+        if mask is None:
+            return added
+        if mask.dtype != torch.bool:
+            return mask + added
+        return added.masked_fill(~mask, torch.finfo(added.dtype).min)
 
     def add_positions(self, count: int) -> tuple[Tensor, Tensor, int]:
         """Room for more positions, counted already; the caller fills it: storage of keys, of values, and the first
@@ -124,6 +150,7 @@ class MemoryCache(Cache):
         norm = getattr(layer.forward, "normed", layer.input_layernorm)  # see `core.decoding`
         memory = self.prefix(attention.layer_idx, norm(hidden))
         segments = [Segment(memory)] if isinstance(memory, Tensor) else memory
+        slot.take_bias(segments, hidden)
         if self.buffer is not None and not torch.is_grad_enabled() and len(hidden) == 1:
             return self._lay_in_buffer(self.buffer, segments, layer, slot, hidden)
         pieces, start = [], 0

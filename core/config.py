@@ -22,6 +22,8 @@ class MPlusConfig(LlamaConfig):
         tokens live in Θ for `initial_recall / recall_decay` merges, ages stand still in θ, a small Θ is tiled).
     relevance: "dot" (paper §3.2), "mean_sigmoid" (released) or "block" (late interaction by source block).
     drop: "per_layer" (M+: each layer loses its own random tokens) or "shared" (MemoryLLM: one permutation for all).
+    retrieval_bias: how much of the retriever's certainty goes into attention (`core.retriever.certainty`; ours, for the
+        block rule); 0 is the paper: all that was retrieved counts the same.
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
     overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
         a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do. It
@@ -55,6 +57,7 @@ class MPlusConfig(LlamaConfig):
     retriever_size: int = 0
     retriever_depth: int = 2
     encoder_retriever: bool = False
+    retrieval_bias: float = 0.0
 
     lora_rank: int = 16
     lora_alpha: float = 32.0
@@ -92,9 +95,14 @@ class MPlusConfig(LlamaConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not self.initial_recall > 0:
             raise ValueError(f"initial_recall is {self.initial_recall}; it must be above 0.")
-        for name in ("num_retrieved", "lora_rank", "recall_decay", "overlapped"):
+        for name in ("num_retrieved", "lora_rank", "recall_decay", "overlapped", "retrieval_bias"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
+        if self.retrieval_bias and self.relevance != "block":
+            raise ValueError(
+                f"retrieval_bias is {self.retrieval_bias} with relevance {self.relevance!r}, whose scores are no odds; "
+                "set it to 0, or relevance to 'block'."
+            )
         if self.num_blocks < 2:
             raise ValueError(
                 f"num_blocks is {self.num_blocks}; θ needs at least 2 blocks, one to keep and one to drop."

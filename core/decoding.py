@@ -24,6 +24,7 @@ from .products import Product, direct
 
 SHORT = 128
 """Tokens of a prompt up to which a layer is one compiled function."""
+NO_BIAS = np.empty(0, np.float32)
 
 
 def prepare_for_answers(model: Any, fuse: bool = True) -> None:
@@ -127,6 +128,7 @@ class FusedLayer:
                 return self._one_token(hidden_states, slot, *position_embeddings)
             if self._is_short(hidden_states, attention_mask, past_key_values, slot):
                 return self._short_prompt(hidden_states, slot, *position_embeddings)
+            attention_mask = slot.biased(attention_mask, hidden_states.shape[1])
         adapter, (cos, sin) = self._adapter(), position_embeddings
         heads = self.inputs(self._normed(hidden_states), adapter)
         heads = heads.view(*hidden_states.shape[:2], -1, self.size).transpose(1, 2)
@@ -171,7 +173,7 @@ class FusedLayer:
         all_keys, all_values, row = slot.add_positions(hidden_states.shape[1])
         keys, values = all_keys[0].numpy(), all_values[0].numpy()
         x, cos, sin = result[0].numpy(), cos[0].numpy(), sin[0].numpy()
-        prefill_layer(x, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale)
+        prefill_layer(x, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale, _bias(slot))
         return result
 
     def _keep(self, hidden_states: Tensor, slot: PrefixLayer, cos: Any, sin: Any) -> None:
@@ -187,8 +189,13 @@ class FusedLayer:
         all_keys, all_values, row = slot.add_positions(1)
         keys, values = all_keys[0].numpy(), all_values[0].numpy()
         token, cos, sin = result.view(-1).numpy(), cos.view(-1).numpy(), sin.view(-1).numpy()
-        decode_layer(token, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale)
+        decode_layer(token, heads, out, gates, down, cos, sin, keys, values, row, self.floor, self.scale, _bias(slot))
         return result
+
+
+def _bias(slot: PrefixLayer) -> np.ndarray:
+    """What is added to the attention on the first positions, (p,)."""
+    return NO_BIAS if slot.bias is None else slot.bias.view(-1).numpy()
 
 
 def _hides_what_follows(mask: Tensor, before: int, length: int) -> bool:

@@ -20,12 +20,13 @@ BLOCK = 64
 
 
 @compiled
-def decode_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale):
+def decode_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale, bias):
     """The layer's output for one token, put into `x`; its key and value are put into row `start` of the cache.
 
     x (d,) is the layer's raw input. Weights are (inputs, outputs), contiguous: heads maps to queries, keys and values,
     gates to gate and up, both with the scale of the norm before them in it. cos, sin (head dim,). keys, values
-    (kv heads, capacity, head dim). The activation is SiLU; heads turn as in `transformers`, half against half.
+    (kv heads, capacity, head dim). bias (p,): added to the scores of the first p rows. The activation is SiLU; heads
+    turn as in `transformers`, half against half.
     """
     num_kv, _, size = keys.shape
     joined = _normed_product(x, heads, epsilon).reshape(-1, size)
@@ -39,7 +40,7 @@ def decode_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsi
     mixed = np.zeros((num_queries, size), np.float32)
     for head in range(num_kv):
         group = slice(head * groups, (head + 1) * groups)
-        _attend(joined[group], keys[head, : start + 1], values[head, : start + 1], scale, mixed[group])
+        _attend(joined[group], keys[head, : start + 1], values[head, : start + 1], scale, bias, mixed[group])
     _add_product(mixed.reshape(-1), out, x)
     inner = _normed_product(x, gates, epsilon)
     half = len(inner) // 2
@@ -89,7 +90,7 @@ def _turn(head, cos, sin):
 
 
 @compiled
-def _attend(queries, keys, values, scale, mixed):
+def _attend(queries, keys, values, scale, bias, mixed):
     """What the queries of one group (group, size) make of keys and values (P, size), put into mixed (group, size).
 
     Queries are taken four at a time, with zeros for those that are missing: so a key is read once for all of them.
@@ -102,6 +103,8 @@ def _attend(queries, keys, values, scale, mixed):
         four[:count], sums[:] = queries[first : first + count] * scale, 0
         _scores(four, keys, scores)
         for row in range(count):
+            for place in range(len(bias)):
+                scores[row, place] += bias[place]
             _softmax(scores[row], powers.view(np.int32), powers)
         for start in range(0, len(keys), BLOCK):
             end = min(len(keys), start + BLOCK)
@@ -163,7 +166,7 @@ def compile_kernels() -> None:
     """Compile now what else the first answer would wait for; where that was done before it is read from the disk."""
     x, square, cache = np.zeros(4, np.float32), np.zeros((4, 4), np.float32), np.zeros((1, 2, 4), np.float32)
     heads, one = np.zeros((4, 12), np.float32), np.float32(1)
-    decode_layer(x, heads, square, square, square[:2], x, x, cache, cache.copy(), 0, one, one)
+    decode_layer(x, heads, square, square, square[:2], x, x, cache, cache.copy(), 0, one, one, x[:1])
     panels, key = np.zeros((1, 4, COLUMNS), np.float32), np.zeros((1, 4), np.float32)
     block_maxima(key, np.zeros(1, np.int64), panels, panels[:, :1].copy())
     sigmoid_means(key, panels, panels[0, :1].copy(), x[:1].copy())

@@ -209,8 +209,8 @@ class Memory:
         log, wanted = self.state.logs[layer], self.num_retrieved if wanted is None else wanted
         rows, scores, alive = self.rules.tiles(log, wanted), torch.zeros(0), None  # where nothing has to be scored
         if rows is None:
-            keys = Keys(log.keys if keys is None else keys, log.block)
-            scores = self.relevance(queries.detach().to(keys.vectors.dtype), keys).float().cpu()
+            stored = Keys(log.keys if keys is None else keys, log.block)
+            scores = self.relevance(queries.detach().to(stored.vectors.dtype), stored).float().cpu()
             alive = log.live if log.num_dead else None
             rows = select(scores, wanted, alive)
         rows, born, blocks, slots = oldest_first(rows, log.born, log.block, log.slot)

@@ -16,10 +16,10 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
 
-from .cache import MemoryCache, Prefix, PrefixBuffer, Segment, project
+from .cache import MemoryCache, Prefix, PrefixBuffer, PrefixLayer, Segment, project
 from .config import MPlusConfig
 from .log import TokenLog
-from .retriever import Retriever
+from .retriever import Retriever, certainty
 
 
 class MemoryTokens(nn.Module):
@@ -47,10 +47,12 @@ class MPlusDecoderLayer(LlamaDecoderLayer):
         if config.num_retrieved:
             self.retriever = Retriever(config)
 
-    def forward(self, hidden_states, *args, past_key_values=None, **kwargs):  # type: ignore[override]
+    def forward(self, hidden_states, attention_mask=None, past_key_values=None, **kwargs):  # type: ignore[override]
         if isinstance(past_key_values, MemoryCache):
             past_key_values.lay_prefix(self, hidden_states)
-        return super().forward(hidden_states, *args, past_key_values=past_key_values, **kwargs)
+            slot = cast(PrefixLayer, past_key_values.layers[self.self_attn.layer_idx])
+            attention_mask = slot.biased(attention_mask, hidden_states.shape[1])
+        return super().forward(hidden_states, attention_mask, past_key_values=past_key_values, **kwargs)
 
 
 class MPlusForCausalLM(LlamaForCausalLM):
@@ -177,6 +179,13 @@ class MPlusForCausalLM(LlamaForCausalLM):
     def memory_projection(self, layer: int, tokens: Tensor) -> Tensor:
         """The same for one layer's tokens (..., d), wherever they are."""
         return project(tokens.to(self.device), cast(MPlusDecoderLayer, self.model.layers[layer]))
+
+    def certainty(self, layer: int, scores: Tensor) -> Tensor | None:
+        """What a layer adds to the attention on tokens retrieved with these scores (..., R); None: nothing."""
+        bias = self.config.retrieval_bias
+        if not bias:
+            return None
+        return certainty(scores, cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale, bias)
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""

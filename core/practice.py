@@ -153,9 +153,10 @@ class Practice(nn.Module):
         config, none, prefix = self.model.config, torch.zeros((), device=self._device), None
         if task.long_term:
             rivals = torch.randint(past.shape[1], (task.rivals,), generator=self.generator).to(self._device)
+            known, asking = sources[:, : max(map(len, rows))], packed.prompt_mask(prompts)
             prefix = TaughtPrefix(
-                self.model, around, written, past[:, rivals], torch.tensor(ages), packed.prompt_mask(prompts),
-                sources[:, : max(map(len, rows))], config.num_retrieved // config.block_size, 0.4, self.generator,
+                self.model, around, written, past[:, rivals], torch.tensor(ages), asking, packed.segments, known,
+                config.num_retrieved // config.block_size, 0.4, self.generator,
             )  # fmt: skip
             outcome = predict(self.model, packed, prefix, prefix.num_memory)
             figures = {f"found_{layer}": found for layer, found in enumerate(prefix.found)}

@@ -13,14 +13,14 @@ HIDDEN, LARGE = np.float32(-1e30), np.float32(60)
 
 
 @compiled
-def prefill_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale):
+def prefill_layer(x, heads, out, gates, down, cos, sin, keys, values, start, epsilon, scale, bias):
     """The layer's outputs for the tokens of a prompt, put into `x`; their keys and values go into rows `start` ... of
     the cache.
 
     x (n, d) is the layer's raw input. Weights are (outputs, inputs), contiguous: heads maps to queries, keys and
     values, gates to gate and up, both with the scale of the norm before them in it. cos, sin (n, head dim). keys,
-    values (kv heads, capacity, head dim); every token sees all rows up to its own. The activation is SiLU; heads turn
-    as in `transformers`, half against half.
+    values (kv heads, capacity, head dim); every token sees all rows up to its own. bias (p,): added to the scores of
+    the first p rows, all before `start`. The activation is SiLU; heads turn as in `transformers`, half against half.
     """
     count, width = x.shape
     num_kv, _, size = keys.shape
@@ -32,7 +32,8 @@ def prefill_layer(x, heads, out, gates, down, cos, sin, keys, values, start, eps
     mixed = np.empty((panels, groups * num_kv * size, COLUMNS), np.float32)
     for head in range(num_kv):
         own = slice(head * groups * size, (head + 1) * groups * size)
-        _attend(joined[:, own], keys[head, : start + count], values[head, : start + count], start, mixed[:, own])
+        rows = slice(0, start + count)
+        _attend(joined[:, own], keys[head, rows], values[head, rows], start, bias, mixed[:, own])
     sums = np.empty((panels, width, COLUMNS), np.float32)
     multiply(out, mixed, sums)
     _add(sums, x)
@@ -121,7 +122,7 @@ def _turn(joined, num_heads, num_queries, cos, sin, scale):
 
 
 @compiled
-def _attend(queries, keys, values, start, mixed):
+def _attend(queries, keys, values, start, bias, mixed):
     """What the queries of one group make of keys and values (P, size), put into mixed; both (panels, group · size,
     COLUMNS). Queries are scaled for powers of 2; the first panel's first token sees keys up to row `start`.
 
@@ -144,6 +145,8 @@ def _attend(queries, keys, values, start, mixed):
                 own = slice(head * size, (head + 1) * size)
                 scaled, sums, whole = below[panel, head], mixed[panel, own], total[panel, head]
                 _product(keys[first].ctypes.data, size, 1, queries[panel, own], scaled.ctypes.data, 0, scores)
+                for row in range(min(some, len(bias) - first)):
+                    scores[row] += bias[first + row] * LOG2_E
                 for row in range(max(0, last + 1), some):
                     scores[row, : row - last] = HIDDEN
                 _lower(flat, scaled, sums, whole, first == 0)
@@ -217,6 +220,6 @@ def compile_prefill() -> None:
     """Compile now what the first answer would wait for; where that was done before it is read from the disk."""
     x, weight, cache = np.zeros((1, 4), np.float32), np.zeros((4, 4), np.float32), np.zeros((1, 2, 4), np.float32)
     heads, one = np.zeros((12, 4), np.float32), np.float32(1)
-    prefill_layer(x, heads, weight, weight, weight[:, :2].copy(), x, x, cache, cache.copy(), 1, one, one)
+    prefill_layer(x, heads, weight, weight, weight[:, :2].copy(), x, x, cache, cache.copy(), 1, one, one, x[0, :1])
     norm_rows(x, x[0], one, x.copy())
     prefill_keys(x, heads, x, x, cache, cache.copy(), 1, one)

@@ -139,7 +139,7 @@ class MemoryPrefix:
         copies = len(normed) // prompts
         segments = []
         if self.num_retrieved:
-            rows = []
+            rows, biases = [], []
             for index, real in enumerate(self.real):
                 prompt = normed[index * copies]
                 queries = self.model.retriever_queries(layer, prompt if real is None else prompt[real])
@@ -148,8 +148,14 @@ class MemoryPrefix:
                 found = memory.search(layer, queries, self.num_retrieved, keys)
                 rows.append(memory.state.logs[layer].take(found.rows, normed.device)[None])
                 self.found[layer].append(found)
+                bias = self.model.certainty(layer, found.every_score[found.rows]) if len(found.every_score) else None
+                biases.append(torch.zeros(len(found.rows)) if bias is None else bias)
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
-            segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))
+            bias = torch.stack(biases)[:, None] if self.model.config.retrieval_bias else None
+            if copies > 1:
+                tokens = tokens.repeat_interleave(copies, 0)
+                bias = None if bias is None else bias.repeat_interleave(copies, 0)
+            segments.append(Segment(tokens, first.projected, bias=bias))
         if len(self.memories) == 1:
             theta = first.state.short
             pool = self.streamed.layer(layer) if self.streamed else theta.tokens[None, layer]

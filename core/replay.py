@@ -95,14 +95,17 @@ class Replay:
         """Where in a layer of the bank, as one row of tokens, these tokens are."""
         return self.blocks[memory, numbers // self.size] * self.size + numbers % self.size
 
-    def search(self, memory: int, layer: int, writes: int, queries: Tensor, guess: int | None = None) -> Tensor:
-        """The numbers of the retrieved tokens, oldest first, for queries (n, r). guess: a seed for random scores.
+    def search(
+        self, memory: int, layer: int, writes: int, queries: Tensor, guess: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The numbers of the retrieved tokens, oldest first, for queries (n, r), and their scores. guess: a seed for
+        random scores.
 
         The rules of `core.retriever`. By block all is done on whole blocks: only those written lately are partly in θ.
         """
         num, left = self.num_retrieved(writes), self._left(memory, layer, writes)
         if not num:
-            return torch.zeros(0, dtype=torch.int64)
+            return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
         inside = self.long_term(memory, layer, writes)
         by_block = self.model.config.relevance == "block"
         group = self.size if by_block else 1
@@ -122,7 +125,8 @@ class Replay:
         above, ties = (self._members(chosen, present) for chosen in (scores > last, scores == last))
         # As `core.retriever.select`: of equal scores, as in a block, the token that left θ first goes first.
         ties = ties[left[ties].argsort(stable=True)][: num - len(above)]
-        return torch.cat([above, ties]).sort().values
+        numbers = torch.cat([above, ties]).sort().values
+        return numbers, scores[numbers // group]
 
     def _members(self, chosen: Tensor, present: Tensor) -> Tensor:
         """The tokens in Θ of the chosen groups."""

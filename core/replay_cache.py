@@ -79,8 +79,9 @@ class ReplayCache(MemoryCache):
         plain = not (self.reading.blank or self.reading.shuffle)
         mine = self.replay, tuple(self.memories), self.writes, shape
         normed = layer.input_layernorm(hidden)
+        certain: list[Tensor] = []
         for row, memory in enumerate(self.memories):
-            found = self._retrieve(index, row, memory, normed) if self.num_retrieved else None
+            found = self._retrieve(index, row, memory, normed, certain) if self.num_retrieved else None
             if plain and self.storage.pools.get(index) == mine:
                 numbers = found
             else:
@@ -96,15 +97,20 @@ class ReplayCache(MemoryCache):
             own = split_heads(joined[None].to(hidden.device, hidden.dtype), attention)
             self._lay(keys[row : row + 1], values[row : row + 1], own[0], own[1], self.bos + self.skipped)
         self.storage.pools[index] = mine if plain else None
+        if certain and plain:
+            slot.bias = F.pad(torch.stack(certain)[:, None].to(hidden), (self.bos, 0))
         slot.storage = keys[:, :, self.skipped :], values[:, :, self.skipped :]
         slot.lazy_initialization(*slot.storage)
         self._show(slot, self.prefix_length)
 
-    def _retrieve(self, layer: int, row: int, memory: int, normed: Tensor) -> Tensor:
+    def _retrieve(self, layer: int, row: int, memory: int, normed: Tensor, certain: list[Tensor]) -> Tensor:
+        """The numbers of the tokens retrieved for a prompt; what the attention on them gains goes to `certain`."""
         queries = self.replay.model.retriever_queries(layer, normed[row][self.asking[row]])
         guess = self.seed if self.reading.guess else None
-        found = self.replay.search(memory, layer, self.writes, queries, guess)
+        found, scores = self.replay.search(memory, layer, self.writes, queries, guess)
         self.found[layer].append(found)
+        bias = None if self.reading.guess else self.replay.model.certainty(layer, scores)
+        certain += [] if bias is None else [bias]
         return found
 
     def _lay(self, keys: Tensor, values: Tensor, new_keys: Tensor, new_values: Tensor, start: int) -> None:
@@ -127,6 +133,7 @@ class ReplayCache(MemoryCache):
             assert slot.storage is not None
             length = slot.get_seq_length()
             slot.storage = slot.storage[0][:rows], slot.storage[1][:rows]
+            slot.bias = None if slot.bias is None else slot.bias[:rows]
             self._show(slot, length)
 
 

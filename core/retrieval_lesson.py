@@ -26,7 +26,8 @@ class TaughtPrefix:
     places: by layer, which of the lesson's B · C · K tokens each token of the prefix is, -1 for others (B, P).
 
     blocks (L, B, C, K, d), past (L, m, K, d): the lesson's blocks and m rivals. ages (B, C): of the lesson's chunks.
-    asked (B, Q, W): 1 on the question's tokens. sources (B, Q): the chunk that answers it, -1 where there is none.
+    asked (B, Q, W): 1 on the question's tokens. segments (B, W): the number of a token's question. sources (B, Q): the
+    chunk that answers it, -1 where there is none.
     top: blocks that come back per row. shown: how often the right block is put among them where it was missed.
     """
 
@@ -36,6 +37,7 @@ class TaughtPrefix:
     past: Tensor
     ages: Tensor
     asked: Tensor
+    segments: Tensor
     sources: Tensor
     top: int
     shown: float
@@ -68,8 +70,8 @@ class TaughtPrefix:
         gone = ~self.around.inside[layer].flatten(0, 1)
         with torch.enable_grad():  # the retriever learns also where the reader does not
             keys = retriever.key(reader.input_layernorm(store.detach().float()).detach())
-            scores = self._scores(retriever.query(normed.detach()), keys, gone) * retriever.scale
-            self._learn(scores, gone)
+            scores = self._scores(retriever.query(normed.detach()), keys, gone)
+            self._learn(scores * retriever.scale, gone)
         best = self._choose(scores.detach())
         tokens = store[best]
         here = torch.cat([gone, gone.new_ones(self.past.shape[1], self.size)])[best]
@@ -82,7 +84,17 @@ class TaughtPrefix:
         returned = torch.where(here & mine[..., None], slots, -1).flatten(1)
         self.places[layer] = torch.cat([returned, self.around.places[layer]], dim=1)
         theta = projected(self.model, layer, self.theta[layer])
-        return [projected(self.model, layer, tokens.flatten(1, 2)), theta]
+        retrieved = projected(self.model, layer, tokens.flatten(1, 2))
+        return [retrieved._replace(bias=self._bias(layer, scores, best)), theta]
+
+    def _bias(self, layer: int, scores: Tensor, best: Tensor) -> Tensor | None:
+        """(B, W, top · K): each question knows how sure the retriever is of what came back, for whichever it was."""
+        chosen = scores.gather(2, best[:, None].expand(-1, scores.shape[1], -1))
+        bias = self.model.certainty(layer, chosen)
+        if bias is None:
+            return None
+        mine = self.segments.clamp(0, scores.shape[1] - 1)[..., None].expand(-1, -1, self.top)
+        return bias.gather(1, mine).repeat_interleave(self.size, -1)
 
     def _scores(self, queries: Tensor, keys: Tensor, gone: Tensor) -> Tensor:
         """(B, Q, S): per question and block, the sum over its tokens of the best match in the block."""

@@ -28,7 +28,8 @@ def projector(size_in: int, size_out: int, depth: int) -> nn.Sequential:
 class Retriever(nn.Module):
     """f_q and f_k of one layer (paper §3.2). Both take states after the layer's input norm.
 
-    `scale` is the learned temperature of the block rule's cross-entropy; the other rules do not use it.
+    `scale` is the learned temperature of the block rule's cross-entropy, with which its scores are log-odds; the other
+    rules do not use it.
     `encoder_query` is a third projector the authors train and never use; it is kept so that a checkpoint survives.
     """
 
@@ -48,6 +49,22 @@ class Keys(NamedTuple):
 
     vectors: Tensor
     blocks: Tensor
+
+
+LEAST = -3.0
+"""The certainty that is lowest: a block that may yet be right is not lost."""
+
+
+def certainty(scores: Tensor, scale: Tensor, bias: float) -> Tensor:
+    """What is added to the attention on retrieved tokens: bias · log(p / p of the likeliest), no less than `LEAST`.
+
+    scores (..., R) of what was retrieved; p is the softmax that the block rule is trained with. The paper lays what was
+    retrieved before the question and forgets how sure the retriever was: among thousands of statements said alike, the
+    reader has to choose again, and at times chooses a rival. Returns (..., R) on the scores' device, without gradient.
+    """
+    scores = scores.detach().float()
+    odds = scale.detach().float().to(scores.device) * (scores - scores.amax(-1, keepdim=True))
+    return (bias * odds).clamp(min=LEAST)
 
 
 Relevance = Callable[[Tensor, Keys], Tensor]

@@ -45,8 +45,9 @@ class SlowMPlus:
         half = x.shape[-1] // 2
         return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
 
-    def layer(self, index: int, states: Tensor, num_queries: int, adapter: str) -> Tensor:
-        """One decoder layer on states (m, d); only the last `num_queries` positions ask. Returns (num_queries, d)."""
+    def layer(self, index: int, states: Tensor, num_queries: int, adapter: str, bias: dict | None = None) -> Tensor:
+        """One decoder layer on states (m, d); only the last `num_queries` positions ask. Returns (num_queries, d).
+        bias: what is added to the scores of some positions."""
         config, name = self.config, f"model.layers.{index}"
         normed = self.norm(f"{name}.input_layernorm", states)
         positions = torch.arange(len(states))
@@ -60,6 +61,8 @@ class SlowMPlus:
         attended = []
         for head in range(config.num_attention_heads):
             scores = query[:, head] @ key[:, head // group].T / math.sqrt(config.head_dim)
+            for position, added in (bias or {}).items():
+                scores[:, position] += added
             future = positions[None] > positions[-num_queries:, None]
             attended.append(scores.masked_fill(future, -torch.inf).softmax(-1) @ value[:, head // group])
         hidden = states[-num_queries:] + self.linear(f"{name}.self_attn.o_proj", torch.cat(attended, -1), adapter)
@@ -88,11 +91,13 @@ class SlowMPlus:
         return torch.stack(block)
 
     def read(self, ids: list[int], memory_of) -> Tensor:
-        """Logits (n, vocabulary) behind `memory_of(layer, prompt states)` -> (P, d)."""
+        """Logits (n, vocabulary) behind `memory_of(layer, prompt states)` -> (P, d), biases of the first of them."""
         hidden = self.embed(ids)
         for layer in range(self.config.num_hidden_layers):
-            states = torch.cat([self.bos(layer), memory_of(layer, hidden).double(), hidden])
-            hidden = self.layer(layer, states, len(ids), "read")
+            memory, biases = memory_of(layer, hidden)
+            states = torch.cat([self.bos(layer), memory.double(), hidden])
+            bias = dict(enumerate(biases, len(self.bos(layer))))
+            hidden = self.layer(layer, states, len(ids), "read", bias)
         head = self.weights.get("lm_head.weight", self.weights["model.embed_tokens.weight"])
         return self.norm("model.norm", hidden) @ head.T
 
@@ -203,8 +208,10 @@ class SlowMemory:
                 row["recall"] += config.recall_decay
         self.long[layer] = rows
 
-    def memory_of(self, layer: int, hidden: Tensor) -> Tensor:
-        """[retrieved, oldest first | θ] for the prompt whose states reach this layer."""
+    def memory_of(self, layer: int, hidden: Tensor) -> tuple[Tensor, list[float]]:
+        """[retrieved, oldest first | θ] for the prompt whose states reach this layer, and what is added to the scores
+        of those retrieved: bias times the log of how much less likely each is than the likeliest, -3 at least."""
+        scores: list[float] = []
         wanted, long, pending = self.slow.config.num_retrieved, self.long[layer], self.pending[layer]
         if self.released and not long:
             chosen = []
@@ -215,5 +222,11 @@ class SlowMemory:
             scores = self.slow.scores(layer, hidden, rows) if rows else []
             best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[:wanted]
             chosen = [rows[i] for i in sorted(best)]
+            scores = [scores[i] for i in sorted(best)]
         place = sorted(range(len(chosen)), key=lambda i: (chosen[i]["age"], i), reverse=True)
-        return torch.stack([chosen[i]["token"] for i in place] + [row["token"] for row in self.pool[layer]])
+        memory = torch.stack([chosen[i]["token"] for i in place] + [row["token"] for row in self.pool[layer]])
+        bias = self.slow.config.retrieval_bias
+        if not (bias and scores):
+            return memory, []
+        scale = float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
+        return memory, [max(-3.0, bias * scale * (scores[i] - max(scores))) for i in place]

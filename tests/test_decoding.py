@@ -18,9 +18,9 @@ from tests.toys import toy_mplus
 torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_a_prepared_model_writes_and_answers_the_same(kv_heads):
-    plain = toy_mplus(std=0.05, num_key_value_heads=kv_heads)
+@pytest.mark.parametrize(("kv_heads", "bias"), [(1, 0.0), (2, 0.0), (4, 0.0), (2, 2.0)])
+def test_a_prepared_model_writes_and_answers_the_same(kv_heads, bias):
+    plain = toy_mplus(std=0.05, num_key_value_heads=kv_heads, retrieval_bias=bias)
     prepared = copy.deepcopy(plain)
     prepare_for_answers(prepared)
     memories = {model: new_memory(model, seed=3) for model in (plain, prepared)}

@@ -21,7 +21,9 @@ from core.tiles import COLUMNS, multiply, packed
 from tests.toys import toy_mplus
 
 
-def plain(layer: LlamaDecoderLayer, x: Tensor, keys: Tensor, values: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
+def plain(
+    layer: LlamaDecoderLayer, x: Tensor, keys: Tensor, values: Tensor, row: int, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """One token through a decoder layer in plain torch and double precision: output, new key, new value."""
     attention, mlp = layer.self_attn, layer.mlp
     size, groups = attention.head_dim, attention.num_key_value_groups
@@ -35,17 +37,19 @@ def plain(layer: LlamaDecoderLayer, x: Tensor, keys: Tensor, values: Tensor, row
         torch.cat([old[:, :row], new[:, None]], 1).repeat_interleave(groups, 0)
         for old, new in ((keys, key), (values, value))
     )
-    weights = (query[:, None] @ keys.transpose(1, 2) * size**-0.5).softmax(-1)
+    scores = query[:, None] @ keys.transpose(1, 2) * size**-0.5
+    scores[:, :, : len(bias)] += bias
+    weights = scores.softmax(-1)
     x = x + attention.o_proj((weights @ values).flatten())
     normed = layer.post_attention_layernorm(x)
     return x + mlp.down_proj(mlp.act_fn(mlp.gate_proj(normed)) * mlp.up_proj(normed)), key, value
 
 
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "size", "row"),
-    [(8, 2, 16, 130), (6, 2, 8, 64), (3, 3, 4, 1), (5, 1, 6, 63), (4, 2, 32, 0), (4, 1, 10, 129)],
+    ("heads", "kv_heads", "size", "row", "biased"),
+    [(8, 2, 16, 130, 67), (6, 2, 8, 64, 0), (3, 3, 4, 1, 1), (5, 1, 6, 63, 0), (4, 2, 32, 0, 0), (4, 1, 10, 129, 129)],
 )
-def test_a_decoded_token_is_the_layers_own(heads, kv_heads, size, row):
+def test_a_decoded_token_is_the_layers_own(heads, kv_heads, size, row, biased):
     torch.manual_seed(heads * row)
     config = LlamaConfig(
         hidden_size=heads * size, intermediate_size=2 * heads * size + 3, num_attention_heads=heads,
@@ -57,7 +61,8 @@ def test_a_decoded_token_is_the_layers_own(heads, kv_heads, size, row):
             parameter.normal_(std=0.3)
         x = torch.randn(config.hidden_size, dtype=torch.float64)
         keys, values = torch.randn(2, kv_heads, row + 5, size, dtype=torch.float64)
-        expected, key, value = plain(layer, x, keys, values, row)
+        bias = 3 * torch.randn(biased, dtype=torch.float64)
+        expected, key, value = plain(layer, x, keys, values, row, bias)
         attention, mlp = layer.self_attn, layer.mlp
         joined = torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
         gates = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight
@@ -66,18 +71,24 @@ def test_a_decoded_token_is_the_layers_own(heads, kv_heads, size, row):
         x, keys, values, cos, sin = (each.float().numpy() for each in (x, keys, values, cos, sin))
         parts = [w.float().t().contiguous().numpy() for w in weights]
     epsilon, scale = np.float32(config.rms_norm_eps), np.float32(size**-0.5)
-    decode_layer(x, *parts, cos, sin, keys, values, row, epsilon, scale)
+    decode_layer(x, *parts, cos, sin, keys, values, row, epsilon, scale, bias.float().numpy())
     for got, wanted in ((x, expected), (keys[:, row], key), (values[:, row], value)):
         assert np.abs(got - wanted.numpy()).max() < 2e-6 * np.abs(wanted.numpy()).max().clip(1)
 
 
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "size", "row", "count"),
-    [(8, 2, 16, 200, 33), (6, 2, 10, 64, 2), (3, 3, 6, 1, 17), (5, 1, 6, 63, 16), (4, 2, 32, 129, 48)],
+    ("heads", "kv_heads", "size", "row", "count", "biased"),
+    [
+        (8, 2, 16, 200, 33, 150),
+        (6, 2, 10, 64, 2, 64),
+        (3, 3, 6, 1, 17, 0),
+        (5, 1, 6, 63, 16, 63),
+        (4, 2, 32, 129, 48, 0),
+    ],
 )
 @pytest.mark.parametrize("keys_only", [False, True])
 @pytest.mark.parametrize("spread", [0.3, 3.0])  # with the larger one scores reach thousands
-def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, keys_only, spread):
+def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, biased, keys_only, spread):
     torch.manual_seed(heads * row)
     config = LlamaConfig(
         hidden_size=heads * (size + 3), intermediate_size=2 * heads * size + 5, num_attention_heads=heads,
@@ -92,6 +103,8 @@ def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, key
         places = torch.arange(len(x))[None]
         cache = DynamicCache()
         mask = torch.full((len(x), len(x)), -torch.inf, dtype=torch.float64).triu(1)[None, None]
+        bias = 3 * spread * torch.randn(biased, dtype=torch.float64)
+        mask[..., row:, :biased] += bias
         turn = LlamaRotaryEmbedding(config)(x, places)
         expected = layer(x[None], mask, position_ids=places, past_key_values=cache, position_embeddings=turn)[0]
         keys, values = (
@@ -111,7 +124,7 @@ def test_a_short_prompt_is_the_layers_own(heads, kv_heads, size, row, count, key
     if keys_only:
         prefill_keys(got, weights[0], cos, sin, keys, values, row, epsilon)
     else:
-        prefill_layer(got, *weights, cos, sin, keys, values, row, epsilon, scale)
+        prefill_layer(got, *weights, cos, sin, keys, values, row, epsilon, scale, bias.float().numpy())
     for own, layers in ((keys, wanted[0]), (values, wanted[1])):
         assert np.abs(own[:, row : row + count] - layers[:, row : row + count]).max() < 3e-6 * np.abs(layers).max()
         assert (own[:, row + count :] == 7).all()

@@ -226,7 +226,7 @@ def taught(model):
     )
     sources = torch.tensor([[0, 1], [0, -1]])
     prefix = TaughtPrefix(model, around, written, past, torch.tensor(ages), packed.prompt_mask([[6, 5], [3]]),
-                          sources, 4, 0.0, generator)  # fmt: skip
+                          packed.segments, sources, 4, 0.0, generator)  # fmt: skip
     return prefix, packed, written, past
 
 
@@ -267,6 +267,31 @@ def test_retrieved_blocks_come_oldest_first_and_teach_the_retriever_alone(model,
     assert moved and all("retriever" in name for name in moved)
     best = prefix._choose(torch.rand(2, 2, 15))
     assert (prefix.all_ages[best].diff(dim=1) <= 0).all() and best.shape == (2, 4)
+
+
+@torch.no_grad()
+def test_each_question_of_a_row_knows_how_sure_the_retriever_is_of_its_own_block(model, taught, monkeypatch):
+    prefix, packed, *_ = taught
+    normed = torch.randn(2, packed.ids.shape[1], model.config.hidden_size, generator=torch.Generator().manual_seed(9))
+    monkeypatch.setattr(model.config, "retrieval_bias", 0.0)
+    assert prefix(1, normed)[0].bias is None
+    monkeypatch.setattr(model.config, "retrieval_bias", 20000.0)  # scores of random states differ little
+    chosen = {}
+    monkeypatch.setattr(prefix, "_choose", lambda scores: chosen.setdefault("best", scores.topk(4).indices[:, 0]))
+    scores = {}
+    bias_of = prefix._bias
+    monkeypatch.setattr(
+        prefix, "_bias", lambda layer, given, best: bias_of(layer, scores.setdefault("all", given), best)
+    )
+    bias = prefix(1, normed)[0].bias.unflatten(-1, (4, SIZE))
+    assert bias.shape == (2, packed.ids.shape[1], 4, SIZE) and (bias == bias[..., :1]).all()
+    for row, column in ((0, 0), (0, 7), (0, 8), (0, 14), (1, 4)):
+        question = int(packed.segments[row, column])
+        odds = (decoder(model, 1).retriever.scale * scores["all"][row, question, chosen["best"][row]]).log_softmax(-1)
+        torch.testing.assert_close(
+            bias[row, column, :, 0], (20000 * (odds - odds.max())).clamp(min=-3), atol=0.01, rtol=0
+        )
+        assert bias[row, column].min() < -1
 
 
 def test_past_blocks_keep_the_newest():

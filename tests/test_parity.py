@@ -18,6 +18,8 @@ SHAPES = {
     "no adapters": {"lora_rank": 0},
     "one adapter": {"read_adapter": False},
     "one kv head, one linear map": {"num_key_value_heads": 1, "retriever_depth": 1},
+    "certain retriever": {"retrieval_bias": 2.0},
+    "certain retriever, no bos": {"retrieval_bias": 2.0, "has_bos": False},
     "llama3 rope, untied": {"rope_parameters": LLAMA3, "tie_word_embeddings": False},
 }
 LENGTHS = (20, 8, 3, 1, 11)  # longer than a block of 8, as long, shorter
@@ -86,20 +88,20 @@ def life(model, writes=10, slow=None):
     assert ids[0, 5:].tolist() == slow.greedy(question[0].tolist(), slow_memory.memory_of, 6)
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize(("kv_heads", "bias"), [(1, 0.0), (2, 0.0), (4, 0.0), (2, 2.0)])
 @torch.no_grad()
-def test_a_life_of_a_model_set_up_for_answers(kv_heads):
+def test_a_life_of_a_model_set_up_for_answers(kv_heads, bias):
     """Fused adapters, grouped attention and a trimmed last layer compute the same."""
-    model = toy(num_key_value_heads=kv_heads)
+    model = toy(num_key_value_heads=kv_heads, retrieval_bias=bias)
     slow = SlowMPlus(model)
     prepare_for_answers(model)
     life(model, writes=5, slow=slow)
 
 
-@pytest.mark.parametrize("form", ["hidden", "projected"])
+@pytest.mark.parametrize(("form", "bias"), [("hidden", 0.0), ("projected", 0.0), ("projected", 2.0)])
 @torch.no_grad()
-def test_three_memories_answer_three_padded_questions_as_the_slow_path_does(form):
-    model = toy()
+def test_three_memories_answer_three_padded_questions_as_the_slow_path_does(form, bias):
+    model = toy(retrieval_bias=bias)
     plan, slow = drops(5, 2, 32, 8, 6), SlowMPlus(model)
     memories = [new_memory(model, form, drop=Recorded(plan)) for _ in range(3)]
     slow_memories = [SlowMemory(slow, model.memory.pool) for _ in range(3)]
@@ -199,16 +201,18 @@ def test_beam_scores_are_the_log_probabilities_of_their_tokens():
 
     def memory_of(layer, hidden):
         queries = model.retriever_queries(layer, model.model.layers[layer].input_layernorm(hidden[:4].float()))
-        return torch.cat([memory.state.logs[layer].take(memory.search(layer, queries).rows), memory.state.pool[layer]])
+        rows = memory.search(layer, queries).rows
+        return torch.cat([memory.state.logs[layer].take(rows), memory.state.pool[layer]]), []
 
     for ids, score in zip(out.sequences.tolist(), out.sequences_scores.tolist(), strict=True):
         chances = slow.read(ids, memory_of).log_softmax(-1)
         assert abs(sum(float(chances[3 + i, token]) for i, token in enumerate(ids[4:])) - score) < 1e-4
 
 
+@pytest.mark.parametrize("bias", [0.0, 2.0])
 @torch.no_grad()
-def test_beams_of_several_prompts_each_stay_behind_their_own_memory():
-    model = toy()
+def test_beams_of_several_prompts_each_stay_behind_their_own_memory(bias):
+    model = toy(retrieval_bias=bias)
     memories = [new_memory(model, seed=seed) for seed in range(3)]
     generator = torch.Generator().manual_seed(3)
     for length in (20, 8, 3, 16, 16, 16):

@@ -58,6 +58,7 @@ def never(tokens: list[int]) -> bool:
         {"max_long_term": 90},
         {"num_key_value_heads": 4},
         {"has_bos": False},
+        {"retrieval_bias": 2.0},
     ],
 )
 def test_a_replay_equals_memories_written_one_by_one(settings):
