@@ -22,8 +22,8 @@ class MPlusConfig(LlamaConfig):
         tokens live in Θ for `initial_recall / recall_decay` merges, ages stand still in θ, a small Θ is tiled).
     relevance: "dot" (paper §3.2), "mean_sigmoid" (released) or "block" (late interaction by source block).
     drop: "per_layer" (M+: each layer loses its own random tokens) or "shared" (MemoryLLM: one permutation for all).
-    retrieval_bias: how much of the retriever's certainty goes into attention (`core.retriever.certainty`; ours, for the
-        block rule); 0 is the paper: all that was retrieved counts the same.
+    retrieval_bias: how much the retriever's certainty weighs in attention to memory (`core.retriever.certainty`; ours,
+        for the block rule); 0 is the paper: all of memory counts the same.
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
     overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
         a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do. It

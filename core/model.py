@@ -19,7 +19,7 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaFor
 from .cache import MemoryCache, Prefix, PrefixBuffer, PrefixLayer, Segment, project
 from .config import MPlusConfig
 from .log import TokenLog
-from .retriever import Retriever, certainty
+from .retriever import Keys, Retriever, certainty
 
 
 class MemoryTokens(nn.Module):
@@ -180,12 +180,10 @@ class MPlusForCausalLM(LlamaForCausalLM):
         """The same for one layer's tokens (..., d), wherever they are."""
         return project(tokens.to(self.device), cast(MPlusDecoderLayer, self.model.layers[layer]))
 
-    def certainty(self, layer: int, scores: Tensor) -> Tensor | None:
-        """What a layer adds to the attention on tokens retrieved with these scores (..., R); None: nothing."""
-        bias = self.config.retrieval_bias
-        if not bias:
-            return None
-        return certainty(scores, cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale, bias)
+    def certainty(self, layer: int, queries: Tensor, keys: Keys) -> Tensor:
+        """What a layer's attention gains on the memory tokens with these keys; see `core.retriever.certainty`."""
+        scale = cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale
+        return certainty(queries, keys, scale, self.config.retrieval_bias)
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""

@@ -140,12 +140,14 @@ class Surrounded(NamedTuple):
     """θ after the lesson's blocks were written at their ages and other blocks at all others.
 
     pool (L, B, N, d): oldest first, in bfloat16. inside (L, B, C, K) bool: which of the lesson's tokens it still holds.
-    places (L, B, N): which of the lesson's B · C · K tokens each of θ's is, -1 for others.
+    places (L, B, N): which of the lesson's B · C · K tokens each of θ's is, -1 for others. blocks (L, B, N): the
+    number of its block, below B · C for the lesson's.
     """
 
     pool: Tensor
     inside: Tensor
     places: Tensor
+    blocks: Tensor
 
 
 def surround(
@@ -175,6 +177,7 @@ def surround(
     other = which[memory, age] * size + slot
     inside = torch.zeros(layers, batch * count * size + 1, dtype=torch.bool)
     inside.scatter_(1, torch.where(chunk >= 0, own, batch * count * size).flatten(1), True)
+    numbers = torch.where(chunk >= 0, memory * count + chunk, batch * count + age)
     device = blocks.device
     mine, theirs = blocks.reshape(layers, -1, width).to(torch.bfloat16), past.flatten(1, 2)
     is_mine = (chunk >= 0)[..., None].to(device)
@@ -184,7 +187,8 @@ def surround(
         for layer in range(layers)
     ]  # fmt: skip
     places = torch.where(chunk >= 0, own, -1).to(device)
-    return Surrounded(torch.stack(pool), inside[:, :-1].view(layers, batch, count, size).to(device), places)
+    inside = inside[:, :-1].view(layers, batch, count, size)
+    return Surrounded(torch.stack(pool), inside.to(device), places, numbers.to(device))
 
 
 def decoder(model: MPlusForCausalLM, layer: int) -> MPlusDecoderLayer:

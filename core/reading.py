@@ -13,6 +13,7 @@ from .memory import Memory
 from .model import MPlusForCausalLM
 from .placement import HOST, Placement, Streamed
 from .quantised import QuantisedLog
+from .retriever import Keys, block_late_interaction
 from .state import Found, Tokens
 
 FORMS = ("hidden", "projected", "smaller")
@@ -103,6 +104,23 @@ def write(
     return blocks
 
 
+def tells_odds(memory: Memory) -> bool:
+    """Whether attention is told how sure the retriever is: its scores must be the log-odds that the rule is trained to
+    give, an index's own included."""
+    rule = getattr(memory.relevance, "rule", memory.relevance)
+    return memory.config.retrieval_bias > 0 and rule is block_late_interaction
+
+
+@torch.no_grad()
+def keys_before(model: MPlusForCausalLM, memory: Memory, layer: int, found: Found) -> Keys:
+    """Keys of all that lies before a question: of what was found, then of θ in the order of its rows."""
+    log, short = memory.state.logs[layer], memory.state.short
+    theirs = log.keys.index_select(0, found.rows.to(log.keys.device))
+    ours = model.memory_keys(layer, short.tokens[layer]) if short.keys is None else short.keys[layer]
+    blocks = memory.state.block[layer].gather(0, short.ranks[layer])
+    return Keys(torch.cat([theirs, ours.to(theirs)]), torch.cat([found.blocks, blocks]))
+
+
 class MemoryPrefix:
     """A `Prefix`: per layer [retrieved, oldest first | θ] of one memory for all prompts, or of one memory per prompt.
 
@@ -125,6 +143,7 @@ class MemoryPrefix:
         away = len(self.memories) == 1 and self.memories[0].place.offload == "all"
         self.streamed = Streamed(self.memories[0].state.short.tokens, model.device) if away else None
         self.keys = self._keys_ahead() if self.num_retrieved else None
+        self.told = all(tells_odds(memory) for memory in memories)
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def _keys_ahead(self) -> Streamed | None:
@@ -137,34 +156,36 @@ class MemoryPrefix:
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
         prompts, first = len(self.real), self.memories[0]
         copies = len(normed) // prompts
-        segments = []
+        segments, biases = [], []
         if self.num_retrieved:
-            rows, biases = [], []
+            rows = []
             for index, real in enumerate(self.real):
                 prompt = normed[index * copies]
                 queries = self.model.retriever_queries(layer, prompt if real is None else prompt[real])
                 memory = self.memories[index % len(self.memories)]
-                keys = self.keys.take(layer)[0] if self.keys else None
-                found = memory.search(layer, queries, self.num_retrieved, keys)
+                sent = self.keys.take(layer)[0] if self.keys else None
+                found = memory.search(layer, queries, self.num_retrieved, sent)
                 rows.append(memory.state.logs[layer].take(found.rows, normed.device)[None])
                 self.found[layer].append(found)
-                bias = self.model.certainty(layer, found.every_score[found.rows]) if len(found.every_score) else None
-                biases.append(torch.zeros(len(found.rows)) if bias is None else bias)
+                if self.told:
+                    keys = keys_before(self.model, memory, layer, found)
+                    biases.append(self.model.certainty(layer, queries, keys).to(normed)[None, None])
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
-            bias = torch.stack(biases)[:, None] if self.model.config.retrieval_bias else None
-            if copies > 1:
-                tokens = tokens.repeat_interleave(copies, 0)
-                bias = None if bias is None else bias.repeat_interleave(copies, 0)
-            segments.append(Segment(tokens, first.projected, bias=bias))
+            segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))
         if len(self.memories) == 1:
             theta = first.state.short
             pool = self.streamed.layer(layer) if self.streamed else theta.tokens[None, layer]
-            whole = Segment(pool, first.projected, first.state.version, theta.ranks[None, layer])  # type: ignore[arg-type]
-            return [*segments, whole]
-        thetas = [memory.state.short for memory in self.memories]
-        pools = torch.stack([theta.tokens[layer] for theta in thetas]).repeat_interleave(copies, 0)
-        ranks = torch.stack([theta.ranks[layer] for theta in thetas]).repeat_interleave(copies, 0)
-        return [*segments, Segment(pools, first.projected, None, ranks)]
+            segments.append(Segment(pool, first.projected, first.state.version, theta.ranks[None, layer]))  # type: ignore[arg-type]
+        else:
+            thetas = [memory.state.short for memory in self.memories]
+            pools = torch.stack([theta.tokens[layer] for theta in thetas]).repeat_interleave(copies, 0)
+            ranks = torch.stack([theta.ranks[layer] for theta in thetas]).repeat_interleave(copies, 0)
+            segments.append(Segment(pools, first.projected, None, ranks))
+        if not biases:
+            return segments
+        lengths = [segment.tokens.shape[1] for segment in segments]
+        parts = torch.cat(biases).repeat_interleave(copies, 0).split(lengths, -1)
+        return [segment._replace(bias=bias) for segment, bias in zip(segments, parts, strict=True)]
 
 
 def read_logits(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .bank import Bank
 from .model import MPlusForCausalLM
+from .retriever import Keys
 
 NEVER = torch.iinfo(torch.int32).max
 
@@ -25,7 +26,8 @@ class Reading:
     """How a memory is read. The default is M+.
 
     retrieve: lay tokens of Θ before the prompt (without: MemoryLLM). guess: retrieve at random.
-    blank: all memory tokens are zero. shuffle: in random order. foreign: the next memory of the batch.
+    blank: all memory tokens are zero. shuffle: in random order. foreign: the next memory of the batch. weigh: tell
+    attention how sure the retriever is, where the model wants that (`core.retriever.certainty`).
     """
 
     retrieve: bool = True
@@ -33,12 +35,14 @@ class Reading:
     blank: bool = False
     shuffle: bool = False
     foreign: bool = False
+    weigh: bool = True
 
 
 READINGS = {
     "mplus": Reading(),
     "memoryllm": Reading(retrieve=False),
-    "random-retriever": Reading(guess=True),
+    "unweighted": Reading(weigh=False),
+    "random-retriever": Reading(guess=True, weigh=False),
     "zeroed": Reading(blank=True),
     "scrambled": Reading(shuffle=True),
     "foreign": Reading(foreign=True),
@@ -88,6 +92,11 @@ class Replay:
             mask[places(mask)[:overflow]] = False
         return mask
 
+    def keys(self, memory: int, layer: int, numbers: Tensor) -> Keys:
+        """Retriever keys of tokens by their numbers."""
+        vectors = self.bank.keys[layer].flatten(0, 1).index_select(0, self.rows(memory, numbers))
+        return Keys(vectors, numbers // self.size)
+
     def _left(self, memory: int, layer: int, writes: int) -> Tensor:
         return self.left[memory, layer, : self.model.config.pool_size + writes * self.size]
 
@@ -95,17 +104,14 @@ class Replay:
         """Where in a layer of the bank, as one row of tokens, these tokens are."""
         return self.blocks[memory, numbers // self.size] * self.size + numbers % self.size
 
-    def search(
-        self, memory: int, layer: int, writes: int, queries: Tensor, guess: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The numbers of the retrieved tokens, oldest first, for queries (n, r), and their scores. guess: a seed for
-        random scores.
+    def search(self, memory: int, layer: int, writes: int, queries: Tensor, guess: int | None = None) -> Tensor:
+        """The numbers of the retrieved tokens, oldest first, for queries (n, r). guess: a seed for random scores.
 
         The rules of `core.retriever`. By block all is done on whole blocks: only those written lately are partly in θ.
         """
         num, left = self.num_retrieved(writes), self._left(memory, layer, writes)
         if not num:
-            return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+            return torch.zeros(0, dtype=torch.int64)
         inside = self.long_term(memory, layer, writes)
         by_block = self.model.config.relevance == "block"
         group = self.size if by_block else 1
@@ -125,8 +131,7 @@ class Replay:
         above, ties = (self._members(chosen, present) for chosen in (scores > last, scores == last))
         # As `core.retriever.select`: of equal scores, as in a block, the token that left θ first goes first.
         ties = ties[left[ties].argsort(stable=True)][: num - len(above)]
-        numbers = torch.cat([above, ties]).sort().values
-        return numbers, scores[numbers // group]
+        return torch.cat([above, ties]).sort().values
 
     def _members(self, chosen: Tensor, present: Tensor) -> Tensor:
         """The tokens in Θ of the chosen groups."""

@@ -78,39 +78,38 @@ class ReplayCache(MemoryCache):
             self._lay(keys, values, bos[0], bos[1], self.skipped)
         plain = not (self.reading.blank or self.reading.shuffle)
         mine = self.replay, tuple(self.memories), self.writes, shape
-        normed = layer.input_layernorm(hidden)
-        certain: list[Tensor] = []
+        laid = plain and self.storage.pools.get(index) == mine  # θ lies there already
+        weighed = bool(self.num_retrieved and self.replay.model.config.retrieval_bias and self.reading.weigh)
+        normed, gains = layer.input_layernorm(hidden), []
         for row, memory in enumerate(self.memories):
-            found = self._retrieve(index, row, memory, normed, certain) if self.num_retrieved else None
-            if plain and self.storage.pools.get(index) == mine:
-                numbers = found
-            else:
-                pool = self.replay.pool(memory, index, self.writes)
-                numbers = pool if found is None else torch.cat([found, pool])
-            if numbers is None:
-                continue
+            queries, parts = normed[row], []
+            if self.num_retrieved:
+                queries = self.replay.model.retriever_queries(index, queries[self.asking[row]])
+                parts.append(self._retrieve(index, memory, queries))
+            if weighed or not laid:
+                parts.append(self.replay.pool(memory, index, self.writes))
+            numbers = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
             if self.reading.shuffle:
                 draw = torch.Generator().manual_seed(self.seed + memory * 1009 + index)
                 numbers = numbers[torch.randperm(len(numbers), generator=draw)]
+            if weighed:
+                gains.append(self.replay.model.certainty(index, queries, self.replay.keys(memory, index, numbers)))
+            numbers = numbers[: self.num_retrieved] if laid else numbers
             joined = self.replay.bank.tokens[index].flatten(0, 1).index_select(0, self.replay.rows(memory, numbers))
             joined = torch.zeros_like(joined) if self.reading.blank else joined
             own = split_heads(joined[None].to(hidden.device, hidden.dtype), attention)
             self._lay(keys[row : row + 1], values[row : row + 1], own[0], own[1], self.bos + self.skipped)
         self.storage.pools[index] = mine if plain else None
-        if certain and plain:
-            slot.bias = F.pad(torch.stack(certain)[:, None].to(hidden), (self.bos, 0))
+        if weighed:
+            slot.bias = F.pad(torch.stack(gains)[:, None].to(hidden), (self.bos, 0))
         slot.storage = keys[:, :, self.skipped :], values[:, :, self.skipped :]
         slot.lazy_initialization(*slot.storage)
         self._show(slot, self.prefix_length)
 
-    def _retrieve(self, layer: int, row: int, memory: int, normed: Tensor, certain: list[Tensor]) -> Tensor:
-        """The numbers of the tokens retrieved for a prompt; what the attention on them gains goes to `certain`."""
-        queries = self.replay.model.retriever_queries(layer, normed[row][self.asking[row]])
+    def _retrieve(self, layer: int, memory: int, queries: Tensor) -> Tensor:
         guess = self.seed if self.reading.guess else None
-        found, scores = self.replay.search(memory, layer, self.writes, queries, guess)
+        found = self.replay.search(memory, layer, self.writes, queries, guess)
         self.found[layer].append(found)
-        bias = None if self.reading.guess else self.replay.model.certainty(layer, scores)
-        certain += [] if bias is None else [bias]
         return found
 
     def _lay(self, keys: Tensor, values: Tensor, new_keys: Tensor, new_values: Tensor, start: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from .cache import Segment
 from .model import MPlusForCausalLM
 from .objectives import Surrounded, decoder, projected
+from .retriever import below_best
 
 FAR = -1e4
 MANY = 4  # tokens of the right block that must have left θ before it is worth finding
@@ -83,18 +84,32 @@ class TaughtPrefix:
         slots = best[..., None] * self.size + torch.arange(self.size, device=best.device)
         returned = torch.where(here & mine[..., None], slots, -1).flatten(1)
         self.places[layer] = torch.cat([returned, self.around.places[layer]], dim=1)
-        theta = projected(self.model, layer, self.theta[layer])
-        retrieved = projected(self.model, layer, tokens.flatten(1, 2))
-        return [retrieved._replace(bias=self._bias(layer, scores, best)), theta]
+        tokens = tokens.flatten(1, 2)
+        segments = [projected(self.model, layer, tokens), projected(self.model, layer, self.theta[layer])]
+        if not self.model.config.retrieval_bias:
+            return segments
+        inside = self.around.blocks[layer]
+        others = best + inside.max() + 1  # rivals have numbers of their own
+        blocks = torch.where(best < self.own.numel(), best, others).repeat_interleave(self.size, 1)
+        gains = self._gains(layer, normed, torch.cat([tokens, self.theta[layer]], 1), torch.cat([blocks, inside], 1))
+        parts = gains.split([tokens.shape[1], inside.shape[1]], -1)
+        return [segment._replace(bias=bias) for segment, bias in zip(segments, parts, strict=True)]
 
-    def _bias(self, layer: int, scores: Tensor, best: Tensor) -> Tensor | None:
-        """(B, W, top · K): each question knows how sure the retriever is of what came back, for whichever it was."""
-        chosen = scores.gather(2, best[:, None].expand(-1, scores.shape[1], -1))
-        bias = self.model.certainty(layer, chosen)
-        if bias is None:
-            return None
-        mine = self.segments.clamp(0, scores.shape[1] - 1)[..., None].expand(-1, -1, self.top)
-        return bias.gather(1, mine).repeat_interleave(self.size, -1)
+    @torch.no_grad()
+    def _gains(self, layer: int, normed: Tensor, laid: Tensor, blocks: Tensor) -> Tensor:
+        """What the attention of each token of the rows gains on what is laid before it, by its own question: (B, W, P).
+        laid (B, P, d) in blocks (B, P); see `core.retriever.certainty`."""
+        reader = decoder(self.model, layer)
+        keys = reader.retriever.key(reader.input_layernorm(laid.float()))
+        matches = reader.retriever.query(normed) @ keys.transpose(1, 2)
+        numbers = blocks[:, None].expand_as(matches)
+        best = matches.new_full((*matches.shape[:2], int(blocks.max()) + 1), FAR / 10)
+        best.scatter_reduce_(2, numbers, matches, "amax")
+        scores = torch.bmm(self.asked.to(best), best)
+        scores = scores.gather(2, blocks[:, None].expand(-1, scores.shape[1], -1))
+        gains = below_best(scores, reader.retriever.scale, self.model.config.retrieval_bias)
+        mine = self.segments.clamp(0, scores.shape[1] - 1)[..., None].expand(-1, -1, laid.shape[1])
+        return gains.gather(1, mine)
 
     def _scores(self, queries: Tensor, keys: Tensor, gone: Tensor) -> Tensor:
         """(B, Q, S): per question and block, the sum over its tokens of the best match in the block."""

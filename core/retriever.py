@@ -51,22 +51,6 @@ class Keys(NamedTuple):
     blocks: Tensor
 
 
-LEAST = -3.0
-"""The certainty that is lowest: a block that may yet be right is not lost."""
-
-
-def certainty(scores: Tensor, scale: Tensor, bias: float) -> Tensor:
-    """What is added to the attention on retrieved tokens: bias · log(p / p of the likeliest), no less than `LEAST`.
-
-    scores (..., R) of what was retrieved; p is the softmax that the block rule is trained with. The paper lays what was
-    retrieved before the question and forgets how sure the retriever was: among thousands of statements said alike, the
-    reader has to choose again, and at times chooses a rival. Returns (..., R) on the scores' device, without gradient.
-    """
-    scores = scores.detach().float()
-    odds = scale.detach().float().to(scores.device) * (scores - scores.amax(-1, keepdim=True))
-    return (bias * odds).clamp(min=LEAST)
-
-
 Relevance = Callable[[Tensor, Keys], Tensor]
 """(queries (n, r) of the question's real tokens, keys of m tokens) -> scores (m,), higher is more relevant."""
 
@@ -113,6 +97,30 @@ def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
 
 QUERIES = 64
 """Question tokens that are matched with all blocks at once."""
+
+
+LEAST = -4.0
+"""The lowest certainty: a block that may yet be right is not lost."""
+
+
+@torch.no_grad()
+def certainty(queries: Tensor, keys: Keys, scale: Tensor, bias: float) -> Tensor:
+    """What the attention on memory tokens gains: bias · log(p / p of the likeliest block), `LEAST` at the least.
+
+    queries (n, r) of the question's tokens, keys of the P tokens that lie before it, retrieved or in θ; p is the
+    softmax over their blocks that the block rule is trained with. Ours: the paper lays tokens before the question and
+    forgets how sure the retriever was of each. Among thousands of statements said alike the reader then has to choose
+    once more, and at times it chooses a rival, from Θ or from θ. Returns (P,), without gradient.
+    """
+    blocks = keys.blocks.unique(return_inverse=True)[1]  # numbered from 0, however much was written
+    scores = block_late_interaction(queries.detach().to(keys.vectors.dtype), Keys(keys.vectors, blocks)).float()
+    return below_best(scores, scale, bias)
+
+
+def below_best(scores: Tensor, scale: Tensor, bias: float) -> Tensor:
+    """Scores (..., P) as `certainty` counts them, from the best of each row down."""
+    odds = scale.detach().float().to(scores.device) * (scores - scores.amax(-1, keepdim=True))
+    return (bias * odds).clamp(min=LEAST)
 
 
 def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:

@@ -210,8 +210,7 @@ class SlowMemory:
 
     def memory_of(self, layer: int, hidden: Tensor) -> tuple[Tensor, list[float]]:
         """[retrieved, oldest first | θ] for the prompt whose states reach this layer, and what is added to the scores
-        of those retrieved: bias times the log of how much less likely each is than the likeliest, -3 at least."""
-        scores: list[float] = []
+        of each: bias times the log of how much less likely its block is than the likeliest, -4 at least."""
         wanted, long, pending = self.slow.config.num_retrieved, self.long[layer], self.pending[layer]
         if self.released and not long:
             chosen = []
@@ -222,11 +221,11 @@ class SlowMemory:
             scores = self.slow.scores(layer, hidden, rows) if rows else []
             best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[:wanted]
             chosen = [rows[i] for i in sorted(best)]
-            scores = [scores[i] for i in sorted(best)]
         place = sorted(range(len(chosen)), key=lambda i: (chosen[i]["age"], i), reverse=True)
-        memory = torch.stack([chosen[i]["token"] for i in place] + [row["token"] for row in self.pool[layer]])
-        bias = self.slow.config.retrieval_bias
-        if not (bias and scores):
+        laid = [chosen[i] for i in place] + self.pool[layer]
+        memory, bias = torch.stack([row["token"] for row in laid]), self.slow.config.retrieval_bias
+        if not (bias and chosen):
             return memory, []
-        scale = float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
-        return memory, [max(-3.0, bias * scale * (scores[i] - max(scores))) for i in place]
+        scale = bias * float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
+        scores = self.slow.scores(layer, hidden, laid)
+        return memory, [max(-4.0, scale * (score - max(scores))) for score in scores]

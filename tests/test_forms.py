@@ -32,7 +32,7 @@ def test_projected_memory_and_buffers_give_the_logits_of_hidden_states(rules, re
         expected, found = read_logits(model, [hidden], question)
         for memory, kept in ((projected, None), (projected, buffer), (projected, buffer)):
             logits, found_too = read_logits(model, [memory], question, buffer=kept)
-            assert (logits.logits - expected.logits).abs().max() < 3e-5  # into a buffer keys are turned by other code
+            assert (logits.logits - expected.logits).abs().max() < 1e-4  # into a buffer keys are turned by other code
             assert all(
                 torch.equal(a.rows, b.rows)
                 for x, y in zip(found, found_too, strict=True)

@@ -270,28 +270,33 @@ def test_retrieved_blocks_come_oldest_first_and_teach_the_retriever_alone(model,
 
 
 @torch.no_grad()
-def test_each_question_of_a_row_knows_how_sure_the_retriever_is_of_its_own_block(model, taught, monkeypatch):
+def test_attention_gains_in_training_what_it_gains_in_use(model, taught, monkeypatch):
+    """Each question of a row for itself, on all that is laid before it; blocks are told apart by their numbers."""
     prefix, packed, *_ = taught
     normed = torch.randn(2, packed.ids.shape[1], model.config.hidden_size, generator=torch.Generator().manual_seed(9))
     monkeypatch.setattr(model.config, "retrieval_bias", 0.0)
-    assert prefix(1, normed)[0].bias is None
-    monkeypatch.setattr(model.config, "retrieval_bias", 20000.0)  # scores of random states differ little
-    chosen = {}
-    monkeypatch.setattr(prefix, "_choose", lambda scores: chosen.setdefault("best", scores.topk(4).indices[:, 0]))
-    scores = {}
-    bias_of = prefix._bias
+    assert all(segment.bias is None for segment in prefix(1, normed))
+    monkeypatch.setattr(model.config, "retrieval_bias", 4000.0)  # scores of random states differ little
+    given, gains = {}, prefix._gains
     monkeypatch.setattr(
-        prefix, "_bias", lambda layer, given, best: bias_of(layer, scores.setdefault("all", given), best)
+        prefix, "_gains", lambda *args: given.setdefault("result", gains(*given.setdefault("of", args)))
     )
-    bias = prefix(1, normed)[0].bias.unflatten(-1, (4, SIZE))
-    assert bias.shape == (2, packed.ids.shape[1], 4, SIZE) and (bias == bias[..., :1]).all()
+    parts = prefix(1, normed)
+    gained = torch.cat([segment.bias for segment in parts], -1)
+    layer, _, laid, blocks = given["of"]
+    assert torch.equal(gained, given["result"]) and gained.shape == (2, packed.ids.shape[1], prefix.num_memory)
+    places = prefix.places[1]
+    for row in range(2):
+        for block in blocks[row].unique().tolist():
+            here = places[row][blocks[row] == block] // SIZE
+            assert block >= 6 or (here[here >= 0] == block).all()  # the lesson's blocks keep their numbers
+    keys = decoder(model, 1).retriever.key(decoder(model, 1).input_layernorm(laid.float()))
     for row, column in ((0, 0), (0, 7), (0, 8), (0, 14), (1, 4)):
-        question = int(packed.segments[row, column])
-        odds = (decoder(model, 1).retriever.scale * scores["all"][row, question, chosen["best"][row]]).log_softmax(-1)
-        torch.testing.assert_close(
-            bias[row, column, :, 0], (20000 * (odds - odds.max())).clamp(min=-3), atol=0.01, rtol=0
-        )
-        assert bias[row, column].min() < -1
+        asked = prefix.asked[row, int(packed.segments[row, column])].bool()
+        queries = model.retriever_queries(1, normed[row][asked])
+        expected = model.certainty(layer, queries, Keys(keys[row], blocks[row]))
+        torch.testing.assert_close(gained[row, column], expected, atol=0.02, rtol=0)
+        assert expected.min() < -1
 
 
 def test_past_blocks_keep_the_newest():

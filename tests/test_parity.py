@@ -7,7 +7,7 @@ from core.adapters import READ, WRITE, use_adapter
 from core.decoding import prepare_for_answers
 from core.drops import Recorded
 from core.reader import MPlusReader
-from core.reading import generate, new_memory, read_logits, write
+from core.reading import generate, keys_before, new_memory, read_logits, write
 from tests.reference import SlowMemory, SlowMPlus
 from tests.toys import LLAMA3, toy_mplus, toy_tokenizer
 
@@ -201,8 +201,11 @@ def test_beam_scores_are_the_log_probabilities_of_their_tokens():
 
     def memory_of(layer, hidden):
         queries = model.retriever_queries(layer, model.model.layers[layer].input_layernorm(hidden[:4].float()))
-        rows = memory.search(layer, queries).rows
-        return torch.cat([memory.state.logs[layer].take(rows), memory.state.pool[layer]]), []
+        found = memory.search(layer, queries)
+        gains = model.certainty(layer, queries, keys_before(model, memory, layer, found)).tolist()
+        theirs, ours = gains[: len(found.rows)], gains[len(found.rows) :]
+        tokens = torch.cat([memory.state.logs[layer].take(found.rows), memory.state.pool[layer]])
+        return tokens, theirs + [ours[row] for row in memory.state.short.place[layer].tolist()]
 
     for ids, score in zip(out.sequences.tolist(), out.sequences_scores.tolist(), strict=True):
         chances = slow.read(ids, memory_of).log_softmax(-1)

@@ -8,7 +8,7 @@ import torch
 
 from core.checkpoint import save_model
 from core.evaluate import main
-from core.evaluation import babilong, dialogue, longbench, longbook, ruler
+from core.evaluation import babilong, dialogue, longbench, longbook, own_words, ruler
 from core.evaluation.examples import METRICS, Example, Question, run_examples, summary
 from core.evaluation.records import Journal
 from core.evaluation.texts import load_facts, load_stream
@@ -327,6 +327,19 @@ def test_generated_conversations_hold_every_answer_and_later_values_win():
         for question in example.questions:
             assert question.answers[0] in told
     assert dialogue.build(2, 4, seed=1) == dialogue.build(2, 4, seed=1)
+
+
+def test_generated_updates_are_the_same_again_and_say_one_thing_twice():
+    tokenizer = toy_tokenizer()
+    examples, problems = own_words.load("updates:3", tokenizer, [1], (0,), 20, 0)
+    again, _ = own_words.load("updates:3", tokenizer, [1], (0,), 20, 0)
+    assert examples == again and not problems and len(examples) == 20
+    for example in examples:
+        (question,) = example.questions
+        (answer,), (outdated,) = question.answers, question.labels
+        assert answer in example.texts[1] and outdated in example.texts[0] and outdated not in answer
+    with pytest.raises(ValueError, match="has no seed; write for instance updates:1"):
+        own_words.load("updates:x", tokenizer, [1], (0,), 20, 0)
 
 
 def test_an_outdated_value_in_the_answer_is_wrong():

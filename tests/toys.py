@@ -40,7 +40,8 @@ def toy_tokenizer() -> PreTrainedTokenizerFast:
 def toy_mplus(seed: int = 0, std: float = 0.15, **settings) -> MPlusForCausalLM:
     """Random weights; adapters, bos and new-memory embedding are not zero, so that they matter."""
     torch.manual_seed(seed)
-    config = MPlusConfig(**{**SHAPE, **MEMORY, **settings})
+    certain = {} if settings.get("relevance", "block") != "block" else {"retrieval_bias": 0.5}
+    config = MPlusConfig(**{**SHAPE, **MEMORY, **certain, **settings})
     model = MPlusForCausalLM(config)
     add_adapters(model, config)
     with torch.no_grad():

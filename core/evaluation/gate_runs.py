@@ -34,7 +34,7 @@ RUNS = (
         "--num-facts 20 --seeds 0 --distances 0,2000,8000",
     ),
     Run(
-        "generated", "retention", f"--facts facts:77 --distractors facts:78 --methods {FOUR}",
+        "generated", "retention", f"--facts facts:77 --distractors facts:78 --methods {FOUR},unweighted",
         "--num-facts 500 --seeds 0,1,2 --distances 0,2000,8000,20000,40000,80000,160000",
         "--num-facts 20 --seeds 0 --distances 0,2000,8000",
     ),
@@ -49,6 +49,10 @@ RUNS = (
     Run(
         "updates", "facts", "--data {updates} --distractors {text} --methods mplus,question-only", "--lengths 0,2000",
         "--lengths 0",
+    ),
+    Run(
+        "changed", "facts", "--data updates:86 --distractors {text} --methods mplus,question-only",
+        "--num 200 --lengths 0,2000", "--num 12 --lengths 0",
     ),
     Run(
         "uses", "retention",

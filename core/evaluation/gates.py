@@ -106,7 +106,8 @@ def words(content: Row) -> Iterator:
             continue
         wanted = kind.endswith("fact")  # "untouched" and "independent" ones no model was developed on
         met = row["accuracy"] >= 0.8 if wanted else None
-        yield f"own words, {kind}, after {int(length):,} tokens", "≥ 80 %" if wanted else "", shown(row), met
+        what = kind if kind.startswith("generated") else f"own words, {kind}"
+        yield f"{what}, after {int(length):,} tokens", "≥ 80 %" if wanted else "", shown(row), met
 
 
 def reported(what: str) -> Callable[[Row], Iterator]:
@@ -143,6 +144,7 @@ GATES = (
     Gate("6", "words", words),
     Gate("6", "untouched", words),
     Gate("6", "updates", words),
+    Gate("6", "changed", words),
     Gate("7", "ladder", ladder),
     Gate("7", "loss", loss),
     Gate("7", "compression", reported("{ratio}x compression")),

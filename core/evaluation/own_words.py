@@ -1,7 +1,8 @@
 """Facts in a person's own words, told to a reader as a user would: one or several texts, some other text, a question.
 
 Rows are {fact, question, answer} or {facts, question, answer, kind, outdated}: several texts in order; `outdated`, what
-a later text has replaced, must not be in the answer.
+a later text has replaced, must not be in the answer. "updates:SEED" instead of a file: generated statements that a
+later one contradicts.
 """
 
 import random
@@ -10,8 +11,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..world import World
 from .examples import Example, Question
-from .texts import read_rows
+from .texts import Rows, read_rows, seed_of
+
+UPDATES = "updates:"
 
 
 def load(
@@ -19,7 +23,10 @@ def load(
     seed: int,
 ) -> tuple[list[Example], list[str]]:  # fmt: skip
     """Every row at every length: so many tokens of the distractors `stream`, from a random place, follow its facts."""
-    found = read_rows(source, {"question": str, "answer": str}, _check)
+    if source.startswith(UPDATES):
+        found = Rows(generated_updates(seed_of(source, UPDATES), num or 100))
+    else:
+        found = read_rows(source, {"question": str, "answer": str}, _check)
     examples = []
     for length in lengths:
         draw = random.Random(f"{seed} {length}")
@@ -32,6 +39,17 @@ def load(
             question = Question(row["question"], (row["answer"],), "current", 16, labels=outdated)
             examples.append(Example(f"{length}-{number}", f"{row.get('kind', 'fact')} {length}", texts, (question,)))
     return examples, found.problems
+
+
+def generated_updates(seed: int, num: int) -> list[dict[str, Any]]:
+    """Rows of two statements about one subject, the second with another value, of which the first is no part."""
+    world, rows = World(random.Random(seed)), []
+    while len(rows) < num:
+        old, new = world.contradiction()
+        if old.answer not in new.answer:
+            told = {"facts": [old.fact, new.fact], "question": new.question, "answer": new.answer}
+            rows.append(told | {"outdated": old.answer, "kind": "generated update"})
+    return rows
 
 
 def _check(row: dict[str, Any]) -> str | None:

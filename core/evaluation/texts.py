@@ -80,7 +80,7 @@ def load_facts(source: str, num: int | None) -> tuple[list[Fact], list[str]]:
     Raises ValueError if fewer than `num` are there.
     """
     if source.startswith(GENERATED):
-        return list(islice(World(random.Random(_seed(source))).facts(), num or 500)), []
+        return list(islice(World(random.Random(seed_of(source))).facts(), num or 500)), []
     if source.endswith(".json"):
         facts, problems = squad_facts(Path(source))
         found = Rows([], problems)
@@ -115,7 +115,7 @@ def load_stream(source: str, tokenizer: PreTrainedTokenizerBase, num_tokens: int
     (the authors' unrelated contexts) or SQuAD, whose paragraphs are taken.
     """
     if source.startswith(GENERATED):
-        world, ids = World(random.Random(_seed(source))), []
+        world, ids = World(random.Random(seed_of(source))), []
         while len(ids) < num_tokens:
             text = " ".join(fact.fact for fact in islice(world.facts(), 1000)) + " "
             ids += tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -133,10 +133,11 @@ def load_stream(source: str, tokenizer: PreTrainedTokenizerBase, num_tokens: int
     return ids
 
 
-def _seed(source: str) -> int:
-    seed = source.removeprefix(GENERATED)
+def seed_of(source: str, prefix: str = GENERATED) -> int:
+    """The number behind the prefix. ValueError if there is none."""
+    seed = source.removeprefix(prefix)
     if not seed.lstrip("-").isdigit():
-        raise ValueError(f"{source!r} has no seed; write for instance {GENERATED}1.")
+        raise ValueError(f"{source!r} has no seed; write for instance {prefix}1.")
     return int(seed)
 
 

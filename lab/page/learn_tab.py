@@ -122,6 +122,9 @@ def flow_boxes(session: Session) -> str:
     overlapped = ""
     if config.overlapped:
         overlapped = f" Chunks of texts of up to {config.overlapped:,} tokens overlap, so that every token of theirs becomes a memory token."
+    sure = ""
+    if config.retrieval_bias:
+        sure = " Attention is told how sure the retriever is of each block, in Θ and in θ: what it holds unlikely weighs less."
     parts = [
         (
             "Chunk",
@@ -157,7 +160,7 @@ def flow_boxes(session: Session) -> str:
             "Answer",
             "#009E73",
             f"behind {config.prefix_size:,} positions",
-            "The prompt stands behind [bos | retrieved | θ] and is answered with the read adapter. The text itself is never read again.",
+            f"The prompt stands behind [bos | retrieved | θ] and is answered with the read adapter. The text itself is never read again.{sure}",
         ),
     ]
     return boxes(parts, "Click a box.")

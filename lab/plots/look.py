@@ -11,9 +11,10 @@ INITIAL = "#A9B0B8"
 WHOLE = "the checkpoint's own"
 METHOD_NAMES = {"mplus": "M+", "memoryllm": "MemoryLLM", "window": "window", "snapkv": "SnapKV", "bm25": "BM25",
                 "full": "full context", "random-retriever": "M+, guessing retriever",
+                "unweighted": "M+, certainty left out",
                 "question-only": "no text at all"}  # fmt: skip
 METHOD_COLOURS = {"mplus": "#0072B2", "memoryllm": "#56B4E9", "window": "#E69F00", "snapkv": "#D55E00",
-                  "bm25": "#009E73",
+                  "bm25": "#009E73", "unweighted": "#F0E442",
                   "full": "#8C6BB1", "random-retriever": "#CC79A7", "question-only": "#A9B0B8"}  # fmt: skip
 LARGEST_MAP = 512
 MOST_DROPPED = 6
