@@ -146,7 +146,9 @@ def _attend(queries, keys, values, start, bias, mixed):
                 scaled, sums, whole = below[panel, head], mixed[panel, own], total[panel, head]
                 _product(keys[first].ctypes.data, size, 1, queries[panel, own], scaled.ctypes.data, 0, scores)
                 for row in range(min(some, len(bias) - first)):
-                    scores[row] += bias[first + row] * LOG2_E
+                    more = bias[first + row] * LOG2_E
+                    for column in range(COLUMNS):  # as one operation on a row numba makes no vector code of it
+                        scores[row, column] += more
                 for row in range(max(0, last + 1), some):
                     scores[row, : row - last] = HIDDEN
                 _lower(flat, scaled, sums, whole, first == 0)
