@@ -104,11 +104,10 @@ def write(
     return blocks
 
 
-def tells_odds(memory: Memory) -> bool:
-    """Whether attention is told how sure the retriever is: its scores must be the log-odds that the rule is trained to
-    give, an index's own included."""
-    rule = getattr(memory.relevance, "rule", memory.relevance)
-    return memory.config.retrieval_bias > 0 and rule is block_late_interaction
+def gives_odds(memory: Memory) -> bool:
+    """Whether the retriever's scores are log-odds of blocks, up to its scale: so the block rule is trained."""
+    rule = getattr(memory.relevance, "rule", memory.relevance)  # an index has a rule of its own
+    return memory.config.relevance == "block" and rule is block_late_interaction
 
 
 @torch.no_grad()
@@ -143,7 +142,7 @@ class MemoryPrefix:
         away = len(self.memories) == 1 and self.memories[0].place.offload == "all"
         self.streamed = Streamed(self.memories[0].state.short.tokens, model.device) if away else None
         self.keys = self._keys_ahead() if self.num_retrieved else None
-        self.told = all(tells_odds(memory) for memory in memories)
+        self.told = model.config.retrieval_bias > 0 and all(gives_odds(memory) for memory in memories)
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def _keys_ahead(self) -> Streamed | None:

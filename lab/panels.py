@@ -74,7 +74,8 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     where = "all layers" if layer is None else f"layer {layer}"
     layers = len(seen.layers) if layer is None else 1
     parts = ['<div class="prov"><h3>Where the answer came from</h3>']
-    best = sorted((id for id in shares if id in known), key=lambda id: -shares[id])[:4]
+    sure = seen.sure(layer)
+    best = sorted((id for id in shares if id in known), key=lambda id: (-sure[id], -shares[id]))[:4]
     initial = shares.get(0, 0.0)
     words = f"Retrieved in {where}; the darker, the more layers took it."
     if initial:
@@ -83,9 +84,11 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     for id in best:
         receipt, chance = known[id], seen.long_counts.get(id, 0.0)
         hits = seen.hits(id, receipt.num_tokens, layer)
+        told = f"The retriever is {100 * sure[id]:.0f} % sure of it. " if any(sure.values()) else ""
         parts.append(
             f'<h4><span class="sw" style="--c:{colour(id)}"></span>{escape(title(receipt, 60))}</h4><p>'
-            f"{100 * shares[id]:.0f} % of the retrieved tokens; its share of Θ is {100 * chance:.0f} % (chance).</p>"
+            f"{told}{100 * shares[id]:.0f} % of the retrieved tokens; its share of Θ is {100 * chance:.0f} % (chance)."
+            "</p>"
             f'<div class="src" style="--c:{colour(id)}" tabindex="0" role="region" aria-label="text {id}">'
             f"{_marked(receipt, hits, layers)}</div>"
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from core.memory import Memory
 from core.reader import MPlusReader
+from core.reading import gives_odds
 from core.sources import Receipt
 from core.state import Found
 
@@ -48,8 +49,9 @@ class LayerFound:
     """One layer's retrieval. scores, owner, block, slot (m,): of all live rows of Θ, oldest first; chosen: places in
     them. block and slot name a token's source, see `core.memory.Memory.source`.
 
-    got_*: of the R retrieved tokens, oldest first: text, chunk, position in the text (-1: none), age, score.
-    scores is empty where all of Θ was used and nothing had to be scored.
+    got_*: of the R retrieved tokens, oldest first: text, chunk, position in the text (-1: none), age, score, and
+    `got_sure`, a token's part of what the retriever gives to its block among those retrieved (all parts make 1; 0 where
+    the rule's scores are no log-odds). scores is empty where all of Θ was used and nothing had to be scored.
     """
 
     scores: Array
@@ -63,6 +65,7 @@ class LayerFound:
     got_block: Array
     got_age: Array
     got_score: Array
+    got_sure: Array
     chance: float
 
 
@@ -90,6 +93,12 @@ class Retrieval:
         owners = np.concatenate([one.got_owner for one in found]) if found else np.zeros(0, np.int32)
         ids, counts = np.unique(owners, return_counts=True)
         return {int(i): float(c) / max(1, len(owners)) for i, c in zip(ids, counts, strict=True)}
+
+    def sure(self, layer: int | None = None) -> dict[int, float]:
+        """Text -> how sure the retriever is of it, the mean over all layers or one; all 0 where it does not say."""
+        found = self.layers if layer is None else self.layers[layer : layer + 1]
+        return {id: sum(float(one.got_sure[one.got_owner == id].sum()) for one in found) / len(found)
+                for id in self.shares(layer)}  # fmt: skip
 
 
 def owner_table(memory: Memory) -> Array:
@@ -151,6 +160,7 @@ def _layer(reader: MPlusReader, memory: Memory, table: Array, layer: int, found:
     scores = found.scores.float().numpy()
     places = np.searchsorted(candidates, rows) if len(candidates) else np.zeros(0, np.int64)
     block, slot = (column.numpy()[candidates].astype(np.int32) for column in (log.block, log.slot))
+    got = scores[places] if len(scores) else np.full(len(rows), np.nan, np.float32)
     none = -1
     return LayerFound(
         scores,
@@ -163,9 +173,22 @@ def _layer(reader: MPlusReader, memory: Memory, table: Array, layer: int, found:
         np.array([none if s[2] is None else s[2] for s in view.sources], np.int32),
         found.blocks.numpy().astype(np.int32),
         found.ages.numpy().astype(np.int32),
-        scores[places] if len(scores) else np.full(len(rows), np.nan, np.float32),
+        got,
+        _sure(reader, memory, layer, found, got),
         view.chance,
     )
+
+
+def _sure(reader: MPlusReader, memory: Memory, layer: int, found: Found, scores: Array) -> Array:
+    """Each retrieved token's part of its block's probability."""
+    if not len(scores) or np.isnan(scores).any() or not gives_odds(memory):
+        return np.zeros(len(scores), np.float32)
+    scale = float(reader.model.model.layers[layer].retriever.scale.detach())  # type: ignore[union-attr,arg-type]
+    _, first, block, count = np.unique(
+        found.blocks.numpy(), return_index=True, return_inverse=True, return_counts=True
+    )  # fmt: skip
+    odds = scale * (scores[first] - scores.max())
+    return ((np.exp(odds) / np.exp(odds).sum()) / count)[block].astype(np.float32)
 
 
 def title(receipt: Receipt, length: int = 34) -> str:

@@ -107,6 +107,24 @@ def test_provenance_marks_only_what_was_retrieved(told):
     assert "<mark" in panels.provenance(seen, told.texts)
 
 
+def test_the_text_the_retriever_is_surest_of_comes_first(told):
+    seen = told.branch.last
+    sure = seen.sure()
+    assert sum(sure.values()) == pytest.approx(1.0, abs=1e-4) and all(
+        seen.sure(layer) for layer in range(len(seen.layers))
+    )
+    shown = panels.provenance(seen, told.texts)
+    best = max((id for id in sure if id), key=lambda id: sure[id])
+    assert f"The retriever is {100 * sure[best]:.0f} % sure of it." in shown
+    assert shown.index(f'aria-label="text {best}"') == shown.index('aria-label="text ')
+    for found in seen.layers:  # all tokens of a block share its probability, and a better score is a larger one
+        order = np.argsort(found.got_score)
+        per_block = found.got_sure * np.array([(found.got_block == block).sum() for block in found.got_block])
+        assert (np.diff(per_block[order]) >= -1e-6).all()
+    unsure = replace(seen, layers=tuple(replace(each, got_sure=0 * each.got_sure) for each in seen.layers))
+    assert "sure of it" not in panels.provenance(unsure, told.texts)
+
+
 def test_what_a_person_writes_cannot_become_markup(session):
     session.write("<img src=x onerror=alert(1)> is what the sign on the door says today.")
     for text in unrelated(6, 3):
