@@ -80,6 +80,8 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     words = f"Retrieved in {where}; the darker, the more layers took it."
     if initial:
         words += f" {100 * initial:.0f} % came from the checkpoint's own memory."
+    if not best:
+        words += " No text of yours is among it: the answer rests on θ."
     parts.append(f"<p>{words}</p>")
     for id in best:
         receipt, chance = known[id], seen.long_counts.get(id, 0.0)

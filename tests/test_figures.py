@@ -123,6 +123,7 @@ def test_the_text_the_retriever_is_surest_of_comes_first(told):
         assert (np.diff(per_block[order]) >= -1e-6).all()
     unsure = replace(seen, layers=tuple(replace(each, got_sure=0 * each.got_sure) for each in seen.layers))
     assert "sure of it" not in panels.provenance(unsure, told.texts)
+    assert "the answer rests on θ" in panels.provenance(seen, []) and "rests on θ" not in shown
 
 
 def test_what_a_person_writes_cannot_become_markup(session):
