@@ -81,13 +81,15 @@ class PrefixLayer(DynamicLayer):
         return self.keys, self.values
 
     def take_bias(self, segments: Sequence[Segment], like: Tensor) -> None:
-        """Keep what the segments add to the attention on them, up to the last that adds anything."""
-        adding = [number for number, segment in enumerate(segments) if segment.bias is not None]
-        if adding:
-            shape = cast(Tensor, segments[adding[-1]].bias).shape[:2]
-            none = [like.new_zeros(*shape, segment.tokens.shape[1]) for segment in segments[: adding[-1] + 1]]
-            pairs = zip(none, segments, strict=False)
-            self.bias = torch.cat([zero if each.bias is None else each.bias.to(like) for zero, each in pairs], dim=-1)
+        """Keep what the segments add to the attention on them; those that say nothing add nothing."""
+        given = [segment.bias for segment in segments if segment.bias is not None]
+        if given:
+            shape = given[0].shape[:2]
+            parts = [
+                like.new_zeros(*shape, each.tokens.shape[1]) if each.bias is None else each.bias.to(like)
+                for each in segments
+            ]
+            self.bias = torch.cat(parts, dim=-1)
 
     def biased(self, mask: Tensor | None, length: int) -> Tensor | None:
         """The mask (B or 1, 1, n, keys) of `length` tokens, bool or additive, with what the memory adds; None: nothing

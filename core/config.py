@@ -49,19 +49,19 @@ class MPlusConfig(LlamaConfig):
     relevance: str = "dot"
     drop: str = "per_layer"
     merge_every: int = 60
-    initial_recall: float = 10.0
-    recall_decay: float = 1.0
+    initial_recall: int | float = 10.0
+    recall_decay: int | float = 1.0
 
     has_bos: bool = True
     round_rope: bool = False
     retriever_size: int = 0
     retriever_depth: int = 2
     encoder_retriever: bool = False
-    retrieval_bias: float = 0.0
+    retrieval_bias: int | float = 0.0
 
     lora_rank: int = 16
-    lora_alpha: float = 32.0
-    lora_dropout: float = 0.0
+    lora_alpha: int | float = 32.0
+    lora_dropout: int | float = 0.0
     lora_targets: list[str] | None = None
     read_adapter: bool = True
 

@@ -112,7 +112,7 @@ def gives_odds(memory: Memory) -> bool:
 
 @torch.no_grad()
 def keys_before(model: MPlusForCausalLM, memory: Memory, layer: int, found: Found) -> Keys:
-    """Keys of all that lies before a question: of what was found, then of θ in the order of its rows."""
+    """Keys (R + N, r) of all that lies before a question: of what was found, then of θ in the order of its rows."""
     log, short = memory.state.logs[layer], memory.state.short
     theirs = log.keys.index_select(0, found.rows.to(log.keys.device))
     ours = model.memory_keys(layer, short.tokens[layer]) if short.keys is None else short.keys[layer]

@@ -82,17 +82,19 @@ class ReplayCache(MemoryCache):
         weighed = bool(self.num_retrieved and self.replay.model.config.retrieval_bias and self.reading.weigh)
         normed, gains = layer.input_layernorm(hidden), []
         for row, memory in enumerate(self.memories):
-            queries, parts = normed[row], []
+            queries, parts = None, []
             if self.num_retrieved:
-                queries = self.replay.model.retriever_queries(index, queries[self.asking[row]])
+                queries = self.replay.model.retriever_queries(index, normed[row][self.asking[row]])
                 parts.append(self._retrieve(index, memory, queries))
             if weighed or not laid:
                 parts.append(self.replay.pool(memory, index, self.writes))
-            numbers = torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+            if not parts:
+                continue
+            numbers = torch.cat(parts)
             if self.reading.shuffle:
                 draw = torch.Generator().manual_seed(self.seed + memory * 1009 + index)
                 numbers = numbers[torch.randperm(len(numbers), generator=draw)]
-            if weighed:
+            if weighed and queries is not None:
                 gains.append(self.replay.model.certainty(index, queries, self.replay.keys(memory, index, numbers)))
             numbers = numbers[: self.num_retrieved] if laid else numbers
             joined = self.replay.bank.tokens[index].flatten(0, 1).index_select(0, self.replay.rows(memory, numbers))

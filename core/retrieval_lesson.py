@@ -89,8 +89,9 @@ class TaughtPrefix:
         if not self.model.config.retrieval_bias:
             return segments
         inside = self.around.blocks[layer]
-        others = best + inside.max() + 1  # rivals have numbers of their own
-        blocks = torch.where(best < self.own.numel(), best, others).repeat_interleave(self.size, 1)
+        stored = torch.where(here | ~mine[..., None], best[..., None], self.own.numel() + filler // self.size)
+        others = stored + inside.max() + 1  # what is not the lesson's has numbers that no block of θ has
+        blocks = torch.where(stored < self.own.numel(), stored, others).flatten(1)
         gains = self._gains(layer, normed, torch.cat([tokens, self.theta[layer]], 1), torch.cat([blocks, inside], 1))
         parts = gains.split([tokens.shape[1], inside.shape[1]], -1)
         return [segment._replace(bias=bias) for segment, bias in zip(segments, parts, strict=True)]

@@ -75,6 +75,7 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     layers = len(seen.layers) if layer is None else 1
     parts = ['<div class="prov"><h3>Where the answer came from</h3>']
     sure = seen.sure(layer)
+    says = any(sure.values())
     best = sorted((id for id in shares if id in known), key=lambda id: (-sure[id], -shares[id]))[:4]
     initial = shares.get(0, 0.0)
     words = f"Retrieved in {where}; the darker, the more layers took it."
@@ -86,7 +87,7 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     for id in best:
         receipt, chance = known[id], seen.long_counts.get(id, 0.0)
         hits = seen.hits(id, receipt.num_tokens, layer)
-        told = f"The retriever is {100 * sure[id]:.0f} % sure of it. " if any(sure.values()) else ""
+        told = f"The retriever is {100 * sure[id]:.0f} % sure of it. " if says else ""
         parts.append(
             f'<h4><span class="sw" style="--c:{colour(id)}"></span>{escape(title(receipt, 60))}</h4><p>'
             f"{told}{100 * shares[id]:.0f} % of the retrieved tokens; its share of Θ is {100 * chance:.0f} % (chance)."

@@ -114,6 +114,11 @@ def test_settings_that_make_no_model(settings, words):
         MPlusConfig(**{**SHAPE, **MEMORY, **settings})
 
 
+def test_whole_numbers_are_taken_where_fractions_may_stand():
+    config = MPlusConfig(**{**SHAPE, **MEMORY, "retrieval_bias": 0, "initial_recall": 10, "lora_alpha": 16})
+    assert (config.retrieval_bias, config.initial_recall, config.lora_alpha) == (0, 10, 16)
+
+
 def test_a_chunk_longer_than_allowed_never_reaches_the_model():
     mplus = reader()
     receipt = mplus.ingest(TEXT * 3)
