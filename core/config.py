@@ -23,7 +23,7 @@ class MPlusConfig(LlamaConfig):
     relevance: "dot" (paper §3.2), "mean_sigmoid" (released) or "block" (late interaction by source block).
     drop: "per_layer" (M+: each layer loses its own random tokens) or "shared" (MemoryLLM: one permutation for all).
     retrieval_bias: how much the retriever's certainty weighs in attention to memory (`core.retriever.certainty`; ours,
-        for the block rule); 0 is the paper: all of memory counts the same.
+        for the block rule); 0 is the paper: all of memory counts the same. A list has one number a layer.
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
     overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
         a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do. It
@@ -57,7 +57,7 @@ class MPlusConfig(LlamaConfig):
     retriever_size: int = 0
     retriever_depth: int = 2
     encoder_retriever: bool = False
-    retrieval_bias: int | float = 0.0
+    retrieval_bias: int | float | list[int | float] = 0.0
 
     lora_rank: int = 16
     lora_alpha: int | float = 32.0
@@ -83,6 +83,15 @@ class MPlusConfig(LlamaConfig):
         """P, the number of memory positions a prompt sits behind once Θ holds K0 tokens."""
         return int(self.has_bos) + self.num_retrieved + self.pool_size
 
+    def bias_in(self, layer: int) -> float:
+        """`retrieval_bias` of one layer."""
+        return self.retrieval_bias[layer] if isinstance(self.retrieval_bias, list) else self.retrieval_bias
+
+    @property
+    def is_told(self) -> bool:
+        """Whether any layer's attention is told how sure the retriever is."""
+        return any(self.bias_in(layer) for layer in range(self.num_hidden_layers))
+
     def _check(self) -> None:
         one_of = {"rules": RULES, "relevance": RELEVANCES, "drop": DROPS, "retriever_depth": (1, 2)}
         for name, allowed in one_of.items():
@@ -95,10 +104,17 @@ class MPlusConfig(LlamaConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not self.initial_recall > 0:
             raise ValueError(f"initial_recall is {self.initial_recall}; it must be above 0.")
-        for name in ("num_retrieved", "lora_rank", "recall_decay", "overlapped", "retrieval_bias"):
+        for name in ("num_retrieved", "lora_rank", "recall_decay", "overlapped"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
-        if self.retrieval_bias and self.relevance != "block":
+        if isinstance(self.retrieval_bias, list) and len(self.retrieval_bias) != self.num_hidden_layers:
+            raise ValueError(
+                f"retrieval_bias has {len(self.retrieval_bias)} numbers for {self.num_hidden_layers} layers; give one "
+                "number a layer, or one for all."
+            )
+        if not all(self.bias_in(layer) >= 0 for layer in range(self.num_hidden_layers)):
+            raise ValueError(f"retrieval_bias is {self.retrieval_bias}; it must not be negative.")
+        if self.is_told and self.relevance != "block":
             raise ValueError(
                 f"retrieval_bias is {self.retrieval_bias} with relevance {self.relevance!r}, whose scores are no odds; "
                 "set it to 0, or relevance to 'block'."

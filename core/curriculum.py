@@ -75,6 +75,7 @@ class Task:
     repeated, `min_chunk` and more (else over half full).
     far: how often an age is drawn up to 600 writes instead of twice the blocks of θ.
     alike: how often all statements of a step are of a few kinds, as among thousands of facts.
+    updates: how many memories hold a fact and, later, what has replaced it.
     rivals: blocks of earlier steps that the right block is told apart from, besides those of the batch.
     """
 
@@ -89,6 +90,7 @@ class Task:
     short: float = 0.75
     far: float = 0.5
     alike: float = 0.0
+    updates: float = 0.12
     rivals: int = 192
     pointer: float = 0.0
     gap: int = 0
@@ -141,7 +143,8 @@ THETA = Task("memory", 0.2, 10, chunks=(6,), questions=5, num_blocks=THETAS, far
 PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
 LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
-FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5, rivals=512)
+FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5, updates=0.3, rivals=512)
+FAR_PROSE = Task("prose", 0.2, 8, chunks=(6, 12), questions=1, num_blocks=THETAS, long_term=True)
 
 MINI = (
     Lesson("in context, plain language first", 1500, (PLAIN,), "context", 0.76,
@@ -153,7 +156,7 @@ MINI = (
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
     Lesson("stage 3: Θ and retriever", 6000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
            decay=0.8, refit=100, saves="mini"),
-    Lesson("stage 3: among much that is alike", 1000, (FAR_BACK, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),),
+    Lesson("stage 3: among much that is alike", 1000, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE), plain=((0.0, 0.0),),
            scale=0.3, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
@@ -163,19 +166,19 @@ SHAPES = {
     "mini": {
         "vocab_size": 2048, "hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 48, "lora_rank": 8,
-        "lora_alpha": 16.0,
+        "lora_alpha": 16.0, "retrieval_bias": [0.0, 0.0, 0.0, 0.5, 0.5, 0.0],
     },
     "small": {
         "vocab_size": 4096, "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8,
         "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 96, "lora_rank": 16,
-        "lora_alpha": 32.0,
+        "lora_alpha": 32.0, "retrieval_bias": [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0],
     },
 }  # fmt: skip
 """Models that `--recipe` builds: about 2.5 and 25 million parameters, for a CPU and for a GPU."""
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
     "min_chunk": 44, "overlapped": 1024, "prompt_window": 512, "rules": "paper", "relevance": "block",
-    "retrieval_bias": 0.5, "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
+    "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
     "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
 }  # fmt: skip

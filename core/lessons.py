@@ -193,8 +193,12 @@ class Lessons:
         if max(len(old), len(new.statement)) > length:
             return
         first, second = sorted(self.rng.sample(range(len(row)), 2))
-        row[first], asked[first] = (old + self.prose.window(length))[:length], []
-        row[second], asked[second] = (new.statement + self.prose.window(length))[:length], [new]
+        row[first], asked[first] = self._ending_in(old, length), []
+        row[second], asked[second] = self._ending_in(new.statement, length), [new]
+
+    def _ending_in(self, ids: list[int], length: int) -> list[int]:
+        """A chunk whose last tokens, those that stay, are these, as often as ingestion would write them."""
+        return (self.prose.window(length) + self._repeated(ids))[-length:]
 
     def _fitting(self, length: int) -> Item:
         while len((item := next(self.facts)).statement) > length:

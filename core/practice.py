@@ -26,6 +26,7 @@ RETRIEVER_WEIGHT = 0.5  # of the retriever's loss
 IDENTITY_WEIGHT = 0.15  # of the loss that keeps in memory what its tokens stand for
 LANGUAGE = 0.1  # on which share of the steps in context the contexts are predicted too
 FARTHEST = 600  # writes; ages are drawn log-uniformly up to here
+APART = 0.5  # how often other texts were written between the chunks of a document that is read from Θ
 REPEAT = "Repeat:"
 BANDS = (("near", 0, 5), ("mid", 5, 25), ("far", 25, 90), ("very_far", 90, 10**9))  # ages in writes
 
@@ -97,7 +98,7 @@ class Practice(nn.Module):
     def memory(self, task: Task, retriever_alone: bool = False) -> tuple[Tensor, dict[str, float]]:
         """Facts in a memory that has read much else before and since."""
         count = self.rng.choice(task.chunks)
-        ids, items = self._chunks(task, count, updates=0.12)
+        ids, items = self._chunks(task, count, task.updates)
         written = write_chunks(self.model, ids, self.past.newest(task.batch, (count + 1) // 2))
         size = self.rng.choice(task.num_blocks)
         ages = [self.lessons.ages(count, FARTHEST if self.rng.random() < task.far else max(8, 2 * size)) for _ in ids]
@@ -136,15 +137,16 @@ class Practice(nn.Module):
         written = write_chunks(self.model, ids.to(self._device), self.past.newest(task.batch, 1), pairs=False)
         rows = [[Passage(text[count * length :])] for text in texts]
         prompts = [[self.rng.randrange(4, len(row[0].ids))] for row in rows]
-        ages = [list(range(count - 1, -1, -1)) for _ in rows]
+        apart = task.long_term and self.rng.random() < APART
+        ages = [self.lessons.ages(count, FARTHEST) if apart else list(range(count - 1, -1, -1)) for _ in rows]
         nothing = torch.full((task.batch, 1), -1)
         size = self.rng.choice(task.num_blocks)
-        outcome, *_ = self._read(task, written, ages, size, rows, nothing, prompts)
-        return outcome.loss, {"prose_loss": outcome.loss.item()}
+        outcome, _, _, extra, _ = self._read(task, written, ages, size, rows, nothing, prompts, continued=True)
+        return outcome.loss + extra, {"prose_loss": outcome.loss.item()}
 
     # ── what they share ──
 
-    def _read(self, task, written, ages, size, rows, sources, prompts):
+    def _read(self, task, written, ages, size, rows, sources, prompts, continued=False):
         """Behind θ and what Θ gives: (outcome, packed rows, the retriever's figures, its part of the loss, and which
         written token each token of a layer's prefix is)."""
         past = self.past.others()
@@ -156,7 +158,7 @@ class Practice(nn.Module):
             known, asking = sources[:, : max(map(len, rows))], packed.prompt_mask(prompts)
             prefix = TaughtPrefix(
                 self.model, around, written, past[:, rivals], torch.tensor(ages), asking, packed.segments, known,
-                config.num_retrieved // config.block_size, 0.4, self.generator,
+                continued, config.num_retrieved // config.block_size, 0.4, self.generator,
             )  # fmt: skip
             outcome = predict(self.model, packed, prefix, prefix.num_memory)
             figures = {f"found_{layer}": found for layer, found in enumerate(prefix.found)}

@@ -142,7 +142,7 @@ class MemoryPrefix:
         away = len(self.memories) == 1 and self.memories[0].place.offload == "all"
         self.streamed = Streamed(self.memories[0].state.short.tokens, model.device) if away else None
         self.keys = self._keys_ahead() if self.num_retrieved else None
-        self.told = model.config.retrieval_bias > 0 and all(gives_odds(memory) for memory in memories)
+        self.odds = all(gives_odds(memory) for memory in memories)
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def _keys_ahead(self) -> Streamed | None:
@@ -155,7 +155,7 @@ class MemoryPrefix:
     def __call__(self, layer: int, normed: Tensor) -> list[Segment]:
         prompts, first = len(self.real), self.memories[0]
         copies = len(normed) // prompts
-        segments, biases = [], []
+        segments, biases, told = [], [], self.odds and self.model.config.bias_in(layer) > 0
         if self.num_retrieved:
             rows = []
             for index, real in enumerate(self.real):
@@ -166,7 +166,7 @@ class MemoryPrefix:
                 found = memory.search(layer, queries, self.num_retrieved, sent)
                 rows.append(memory.state.logs[layer].take(found.rows, normed.device)[None])
                 self.found[layer].append(found)
-                if self.told:
+                if told:
                     keys = keys_before(self.model, memory, layer, found)
                     biases.append(self.model.certainty(layer, queries, keys).to(normed)[None, None])
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]

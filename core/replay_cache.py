@@ -79,7 +79,7 @@ class ReplayCache(MemoryCache):
         plain = not (self.reading.blank or self.reading.shuffle)
         mine = self.replay, tuple(self.memories), self.writes, shape
         laid = plain and self.storage.pools.get(index) == mine  # θ lies there already
-        weighed = bool(self.num_retrieved and self.replay.model.config.retrieval_bias and self.reading.weigh)
+        weighed = bool(self.num_retrieved and self.replay.model.config.bias_in(index) and self.reading.weigh)
         normed, gains = layer.input_layernorm(hidden), []
         for row, memory in enumerate(self.memories):
             queries, parts = None, []

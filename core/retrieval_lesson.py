@@ -28,7 +28,8 @@ class TaughtPrefix:
 
     blocks (L, B, C, K, d), past (L, m, K, d): the lesson's blocks and m rivals. ages (B, C): of the lesson's chunks.
     asked (B, Q, W): 1 on the question's tokens. segments (B, W): the number of a token's question. sources (B, Q): the
-    chunk that answers it, -1 where there is none.
+    chunk that answers it, -1 where there is none. continued: the rows go on with the text of the chunks, so all of a
+    memory's own blocks are right.
     top: blocks that come back per row. shown: how often the right block is put among them where it was missed.
     """
 
@@ -40,6 +41,7 @@ class TaughtPrefix:
     asked: Tensor
     segments: Tensor
     sources: Tensor
+    continued: bool
     top: int
     shown: float
     generator: torch.Generator
@@ -86,7 +88,7 @@ class TaughtPrefix:
         self.places[layer] = torch.cat([returned, self.around.places[layer]], dim=1)
         tokens = tokens.flatten(1, 2)
         segments = [projected(self.model, layer, tokens), projected(self.model, layer, self.theta[layer])]
-        if not self.model.config.retrieval_bias:
+        if not self.model.config.bias_in(layer):
             return segments
         inside = self.around.blocks[layer]
         stored = torch.where(here | ~mine[..., None], best[..., None], self.own.numel() + filler // self.size)
@@ -108,7 +110,7 @@ class TaughtPrefix:
         best.scatter_reduce_(2, numbers, matches, "amax")
         scores = torch.bmm(self.asked.to(best), best)
         scores = scores.gather(2, blocks[:, None].expand(-1, scores.shape[1], -1))
-        gains = below_best(scores, reader.retriever.scale, self.model.config.retrieval_bias)
+        gains = below_best(scores, reader.retriever.scale, self.model.config.bias_in(layer))
         mine = self.segments.clamp(0, scores.shape[1] - 1)[..., None].expand(-1, -1, laid.shape[1])
         return gains.gather(1, mine)
 
@@ -124,13 +126,17 @@ class TaughtPrefix:
         return torch.bmm(self.asked.to(best), best.clamp(min=FAR / 10))
 
     def _learn(self, scores: Tensor, gone: Tensor) -> None:
-        right = self.own.gather(1, self.sources.clamp(min=0))
-        worth = (self.sources >= 0) & (gone[right].sum(-1) >= MANY)
+        batch, count = self.own.shape
+        right = self.sources[..., None] == torch.arange(count, device=scores.device)
+        right = (right | self.continued) & (gone.sum(-1) >= MANY).view(batch, 1, count)
+        worth = right.any(-1)
         if not worth.any():
             return
-        self.losses.append(F.cross_entropy(scores[worth], right[worth]))
-        best = scores.detach().topk(self.top).indices
-        self.found.append((best == right[..., None]).any(-1)[worth].float().mean().item())
+        own = self.own[:, None].expand(right.shape)
+        wanted = torch.zeros_like(scores).scatter(2, own, right.to(scores))[worth]
+        self.losses.append(F.cross_entropy(scores[worth], wanted / wanted.sum(-1, keepdim=True)))
+        best = scores.detach()[worth].topk(self.top).indices
+        self.found.append((wanted.gather(1, best).sum() / wanted.sum()).item())
 
     def _choose(self, scores: Tensor) -> Tensor:
         """(B, top): each question of a row brings its share of blocks; oldest first."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from .data import Documents
 from .packing import find
 from .world import World
+from .world.changes import draw_change
 from .world.relations import Relation
 from .world.statements import Statement, alike, draw, draw_kind, of_fact, plain_statement
 
@@ -175,7 +176,8 @@ class Facts:
 
     def update(self) -> tuple[list[int], Item]:
         """An old statement, and the item that contradicts it: the latest is what counts."""
-        old, new = self.encode([of_fact(fact) for fact in self.world.contradiction()])
+        fact, change = draw_change(self.world)
+        old, new = self.encode([of_fact(fact), change])
         return old.statement, new
 
 

@@ -223,7 +223,7 @@ class SlowMemory:
             chosen = [rows[i] for i in sorted(best)]
         place = sorted(range(len(chosen)), key=lambda i: (chosen[i]["age"], i), reverse=True)
         laid = [chosen[i] for i in place] + self.pool[layer]
-        memory, bias = torch.stack([row["token"] for row in laid]), self.slow.config.retrieval_bias
+        memory, bias = torch.stack([row["token"] for row in laid]), self.slow.config.bias_in(layer)
         if not (bias and chosen):
             return memory, []
         scale = bias * float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])

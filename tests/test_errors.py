@@ -101,6 +101,8 @@ def test_chunks_that_overlap_keep_every_token_of_a_text(words):
         ({"relevance": "cosine"}, "relevance is 'cosine'"),
         ({"retrieval_bias": -0.5}, r"retrieval_bias is -0\.5"),
         ({"retrieval_bias": 0.5, "relevance": "dot"}, r"retrieval_bias is 0\.5 with relevance 'dot'"),
+        ({"retrieval_bias": [0.5]}, "retrieval_bias has 1 numbers for 2 layers"),
+        ({"retrieval_bias": [0.5, -0.5]}, r"retrieval_bias is \[0\.5, -0\.5\]"),
         ({"min_chunk": 99}, "min_chunk is 99"),
         ({"hidden_size": -64}, "hidden_size is -64"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),

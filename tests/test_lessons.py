@@ -9,6 +9,7 @@ from core.lessons import PATIENCE, WHOLE
 from core.packing import find
 from core.streams import FEW, Facts, opens_with_an_answer
 from core.world import World
+from core.world.changes import draw_change
 from core.world.compounds import draw_compound
 from core.world.grammar import draw_clause
 from core.world.phrases import spelled
@@ -37,6 +38,17 @@ def test_a_contradiction_asks_the_same_and_the_latest_answers():
         old, new = world.contradiction()
         assert (old.subject, old.relation) == (new.subject, new.relation) and old.answer != new.answer
         assert new.answer in new.fact
+
+
+def test_a_change_is_often_told_as_one_and_only_its_own_value_answers():
+    world, said_so = World(random.Random(6)), 0
+    for _ in range(300):
+        old, new = draw_change(world)
+        assert new.questions and new.subject == old.subject and "{" not in new.text
+        for question, answer in new.questions:
+            assert old.answer != answer and answer in new.text and "{" not in question
+        said_so += any(word in new.text.lower().split() for word in ("new", "now", "changed", "moved", "instead", "no"))
+    assert said_so > 100
 
 
 def test_another_fact_is_about_the_same_and_says_something_else():
@@ -175,6 +187,19 @@ def test_chunks_are_as_long_as_asked_and_hold_what_is_asked(length):
                     assert find(chunk, item.statement) and item.questions
                     assert all(question.answer[-1] == TOKENIZER.eos_token_id for question in item.questions)
     assert asked > 20
+
+
+def test_an_update_is_told_in_the_tokens_that_stay():
+    lessons = little_lessons(TOKENIZER)
+    lessons.min_chunk, lessons.chunk_size = 44, 64
+    for statement, times in (([7] * 12, 4), ([7] * 30, 2), ([7] * 50, 1)):
+        chunk = lessons._ending_in(statement, 62)
+        assert len(chunk) == 62 and chunk[-times * len(statement) :] == statement * times
+    row, asked = [[0] * 62 for _ in range(4)], [[] for _ in range(4)]
+    lessons._contradict(row, asked, 62)
+    (place,) = (index for index, items in enumerate(asked) if items)
+    assert row[place][-len(asked[place][0].statement) :] == asked[place][0].statement
+    assert sum(chunk != [0] * 62 for chunk in row[:place]) == 1 and not any(map(any, row[place + 1 :]))
 
 
 def test_a_short_text_is_repeated_as_ingestion_repeats_it():

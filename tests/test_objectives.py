@@ -226,7 +226,7 @@ def taught(model):
     )
     sources = torch.tensor([[0, 1], [0, -1]])
     prefix = TaughtPrefix(model, around, written, past, torch.tensor(ages), packed.prompt_mask([[6, 5], [3]]),
-                          packed.segments, sources, 4, 0.0, generator)  # fmt: skip
+                          packed.segments, sources, False, 4, 0.0, generator)  # fmt: skip
     return prefix, packed, written, past
 
 

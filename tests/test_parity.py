@@ -20,6 +20,7 @@ SHAPES = {
     "one kv head, one linear map": {"num_key_value_heads": 1, "retriever_depth": 1},
     "certain retriever": {"retrieval_bias": 2.0},
     "certain retriever, no bos": {"retrieval_bias": 2.0, "has_bos": False},
+    "certain in one layer": {"retrieval_bias": [0, 2.0]},
     "llama3 rope, untied": {"rope_parameters": LLAMA3, "tie_word_embeddings": False},
 }
 LENGTHS = (20, 8, 3, 1, 11)  # longer than a block of 8, as long, shorter

@@ -59,6 +59,7 @@ def never(tokens: list[int]) -> bool:
         {"num_key_value_heads": 4},
         {"has_bos": False},
         {"retrieval_bias": 2.0},
+        {"retrieval_bias": [0, 2.0]},
     ],
 )
 def test_a_replay_equals_memories_written_one_by_one(settings):

@@ -123,7 +123,7 @@ def flow_boxes(session: Session) -> str:
     if config.overlapped:
         overlapped = f" Chunks of texts of up to {config.overlapped:,} tokens overlap, so that every token of theirs becomes a memory token."
     sure = ""
-    if config.retrieval_bias:
+    if config.is_told:
         sure = " Attention is told how sure the retriever is of each block, in Θ and in θ: what it holds unlikely weighs less."
     parts = [
         (
