@@ -139,26 +139,24 @@ class Practice(nn.Module):
         prompts = [[self.rng.randrange(4, len(row[0].ids))] for row in rows]
         apart = task.long_term and self.rng.random() < APART
         ages = [self.lessons.ages(count, FARTHEST) if apart else list(range(count - 1, -1, -1)) for _ in rows]
-        nothing = torch.full((task.batch, 1), -1)
-        size = self.rng.choice(task.num_blocks)
-        outcome, _, _, extra, _ = self._read(task, written, ages, size, rows, nothing, prompts, continued=True)
+        size, nothing = self.rng.choice(task.num_blocks), torch.full((task.batch, 1), -1)
+        outcome, *_, extra, _ = self._read(task, written, ages, size, rows, nothing, prompts, continued=True)
         return outcome.loss + extra, {"prose_loss": outcome.loss.item()}
 
     # ── what they share ──
 
     def _read(self, task, written, ages, size, rows, sources, prompts, continued=False):
-        """Behind θ and what Θ gives: (outcome, packed rows, the retriever's figures, its part of the loss, and which
-        written token each token of a layer's prefix is)."""
+        """(outcome behind θ and what Θ gives, packed rows, retriever's figures, its loss, where tokens are from)."""
         past = self.past.others()
         around = surround(written, past, ages, size, self.generator)
         packed = self._packed(rows)
         config, none, prefix = self.model.config, torch.zeros((), device=self._device), None
         if task.long_term:
-            rivals = torch.randint(past.shape[1], (task.rivals,), generator=self.generator).to(self._device)
+            rivals = torch.randint(past.shape[1], (task.rivals,), generator=self.generator)
             known, asking = sources[:, : max(map(len, rows))], packed.prompt_mask(prompts)
             prefix = TaughtPrefix(
-                self.model, around, written, past[:, rivals], torch.tensor(ages), asking, packed.segments, known,
-                continued, config.num_retrieved // config.block_size, 0.4, self.generator,
+                self.model, around, written, past[:, rivals.to(self._device)], torch.tensor(ages), asking,
+                packed.segments, known, continued, config.num_retrieved // config.block_size, 0.4, self.generator,
             )  # fmt: skip
             outcome = predict(self.model, packed, prefix, prefix.num_memory)
             figures = {f"found_{layer}": found for layer, found in enumerate(prefix.found)}
