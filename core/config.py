@@ -87,11 +87,6 @@ class MPlusConfig(LlamaConfig):
         """`retrieval_bias` of one layer."""
         return self.retrieval_bias[layer] if isinstance(self.retrieval_bias, list) else self.retrieval_bias
 
-    @property
-    def is_told(self) -> bool:
-        """Whether any layer's attention is told how sure the retriever is."""
-        return any(self.bias_in(layer) for layer in range(self.num_hidden_layers))
-
     def _check(self) -> None:
         one_of = {"rules": RULES, "relevance": RELEVANCES, "drop": DROPS, "retriever_depth": (1, 2)}
         for name, allowed in one_of.items():
@@ -112,9 +107,10 @@ class MPlusConfig(LlamaConfig):
                 f"retrieval_bias has {len(self.retrieval_bias)} numbers for {self.num_hidden_layers} layers; give one "
                 "number a layer, or one for all."
             )
-        if not all(self.bias_in(layer) >= 0 for layer in range(self.num_hidden_layers)):
+        biases = [self.bias_in(layer) for layer in range(self.num_hidden_layers)]
+        if not all(bias >= 0 for bias in biases):
             raise ValueError(f"retrieval_bias is {self.retrieval_bias}; it must not be negative.")
-        if self.is_told and self.relevance != "block":
+        if any(biases) and self.relevance != "block":
             raise ValueError(
                 f"retrieval_bias is {self.retrieval_bias} with relevance {self.relevance!r}, whose scores are no odds; "
                 "set it to 0, or relevance to 'block'."
