@@ -166,19 +166,19 @@ SHAPES = {
     "mini": {
         "vocab_size": 2048, "hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 48, "lora_rank": 8,
-        "lora_alpha": 16.0, "retrieval_bias": [0.0, 0.0, 0.0, 0.5, 0.5, 0.0],
+        "lora_alpha": 16.0,
     },
     "small": {
         "vocab_size": 4096, "hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8,
         "num_attention_heads": 16, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 96, "lora_rank": 16,
-        "lora_alpha": 32.0, "retrieval_bias": [0.0, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0],
+        "lora_alpha": 32.0,
     },
 }  # fmt: skip
 """Models that `--recipe` builds: about 2.5 and 25 million parameters, for a CPU and for a GPU."""
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
     "min_chunk": 44, "overlapped": 1024, "prompt_window": 512, "rules": "paper", "relevance": "block",
-    "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
+    "retrieval_bias": 0.5, "tie_word_embeddings": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096,
     "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
 }  # fmt: skip

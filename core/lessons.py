@@ -193,8 +193,9 @@ class Lessons:
         if max(len(old), len(new.statement)) > length:
             return
         first, second = sorted(self.rng.sample(range(len(row)), 2))
-        row[first], asked[first] = self._ending_in(old, length), []
-        row[second], asked[second] = self._ending_in(new.statement, length), [new]
+        row[first], row[second] = self._ending_in(old, length), self._ending_in(new.statement, length)
+        # Nothing else is asked of this memory: of all that could be, hardly a question in thirty would be about changes.
+        asked[:] = [[new] if number == second else [] for number in range(len(row))]
 
     def _ending_in(self, ids: list[int], length: int) -> list[int]:
         """A chunk whose last tokens, those that stay, are these, as often as ingestion would write them."""
