@@ -194,7 +194,7 @@ class Lessons:
             return
         first, second = sorted(self.rng.sample(range(len(row)), 2))
         row[first], row[second] = self._ending_in(old, length), self._ending_in(new.statement, length)
-        # Nothing else is asked of this memory: of all that could be, hardly a question in thirty would be about changes.
+        # Nothing else is asked of this memory: else one question in thirty would be about changes.
         asked[:] = [[new] if number == second else [] for number in range(len(row))]
 
     def _ending_in(self, ids: list[int], length: int) -> list[int]:
