@@ -15,7 +15,7 @@ from core.packing import IGNORED, Passage, pack
 from core.pointing import Pointer, attention_of, pointer_loss, pointers, to_written
 from core.recipe import fill_pool, recipe_model
 from core.refit import refit_retrievers, score
-from core.retrieval_lesson import TaughtPrefix
+from core.retrieval_lesson import MANY, TaughtPrefix
 from core.retriever import Keys, block_late_interaction
 from core.streams import Question
 from tests.learners import little_config, little_lessons, little_tokenizer
@@ -267,6 +267,21 @@ def test_retrieved_blocks_come_oldest_first_and_teach_the_retriever_alone(model,
     assert moved and all("retriever" in name for name in moved)
     best = prefix._choose(torch.rand(2, 2, 15))
     assert (prefix.all_ages[best].diff(dim=1) <= 0).all() and best.shape == (2, 4)
+
+
+def test_where_a_text_goes_on_all_of_its_own_blocks_that_left_are_right(taught):
+    prefix = taught[0]
+    prefix.sources[:], prefix.continued = -1, True
+    scores = torch.randn(2, 2, 15, generator=torch.Generator().manual_seed(3))
+    gone = torch.zeros(6, SIZE, dtype=torch.bool)
+    gone[[0, 1, 3]], gone[2, : MANY - 1] = True, True
+    prefix._learn(scores, gone)
+    missed = -scores.log_softmax(-1)
+    expected = (missed[0, :, :2].mean() + missed[1, :, 3].mean()) / 2
+    torch.testing.assert_close(prefix.losses[-1], expected)
+    prefix.continued = False
+    prefix._learn(scores, gone)
+    assert len(prefix.losses) == 1  # no question has an answer here
 
 
 @torch.no_grad()

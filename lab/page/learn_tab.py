@@ -125,11 +125,7 @@ def flow_boxes(session: Session) -> str:
     sure = ""
     told = [str(layer + 1) for layer in range(config.num_hidden_layers) if config.bias_in(layer)]
     if told:
-        where = (
-            ""
-            if len(told) == config.num_hidden_layers
-            else f" in {'layer' if len(told) == 1 else 'layers'} {' and '.join(told)}"
-        )
+        where = "" if len(told) == config.num_hidden_layers else f" in layer {' and '.join(told)}"
         sure = f" Attention{where} is told how sure the retriever is of each block, in Θ and in θ: what it holds unlikely weighs less."
     parts = [
         (
