@@ -123,7 +123,7 @@ def flow_boxes(session: Session) -> str:
     if config.overlapped:
         overlapped = f" Chunks of texts of up to {config.overlapped:,} tokens overlap, so that every token of theirs becomes a memory token."
     sure = ""
-    told = [str(layer + 1) for layer in range(config.num_hidden_layers) if config.bias_in(layer)]
+    told = [str(layer) for layer in range(config.num_hidden_layers) if config.bias_in(layer)]
     if told:
         where = "" if len(told) == config.num_hidden_layers else f" in layer {' and '.join(told)}"
         sure = f" Attention{where} is told how sure the retriever is of each block, in Θ and in θ: what it holds unlikely weighs less."
