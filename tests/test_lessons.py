@@ -13,7 +13,7 @@ from core.world.changes import draw_change
 from core.world.compounds import draw_compound
 from core.world.grammar import draw_clause
 from core.world.phrases import spelled
-from core.world.statements import CLAUSE, alike, draw, draw_kind, plain_statement
+from core.world.statements import CLAUSE, EVERYDAY, alike, draw, draw_kind, plain_statement
 from core.world.synonyms import reword
 from core.world.verbs import conjugate
 from tests.learners import little_lessons, little_tokenizer
@@ -66,7 +66,7 @@ def test_a_statement_answers_several_questions_all_of_them_from_its_own_words():
         for question, answer in statement.questions:
             assert answer in statement.text and answer.lower() not in question.lower()
             assert "{" not in question and question[0] == question[0].upper()
-    assert sum(count >= 2 for count in counts) > 0.95 * len(counts) and max(counts) >= 4
+    assert sum(count >= 2 for count in counts) > 0.85 * len(counts) and max(counts) >= 4
     slots = {answer for _, answer in draw(World(random.Random(11))).questions}
     several = [draw(World(random.Random(seed))) for seed in range(100)]
     assert slots and sum(len({answer for _, answer in one.questions}) > 1 for one in several) > 15
@@ -78,7 +78,7 @@ def test_another_statement_about_the_same_says_something_else():
     pairs = []
     while len(pairs) < 100:
         one = draw(world)
-        if one.relation != CLAUSE and not one.relation.startswith("pattern"):
+        if one.relation not in (CLAUSE, EVERYDAY) and not one.relation.startswith("pattern"):
             pairs.append((one, draw(world, one)))
     assert sum(one.subject == other.subject for one, other in pairs) > 90
     assert all(one.relation != other.relation for one, other in pairs)

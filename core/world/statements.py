@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .answers import whole
 from .compounds import draw_compound
+from .everyday import draw_everyday
 from .facts import Fact, World, capital
 from .grammar import draw_clause
 from .phrasings import PATTERNS, draw_statement
@@ -15,7 +16,9 @@ from .relations import ATTRIBUTES, BY_NAME, RELATIONS, Relation
 
 CLAUSE = "clause"
 REAL = "real"
-SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand; of the rest, in shares:
+EVERYDAY = "everyday"
+SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand
+SHARE_EVERYDAY, TWO = 0.25, 0.35  # of the rest sentences by hand; of these, so many are two; of the rest, in shares:
 COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # what is left are facts of two parts
 
 
@@ -59,15 +62,19 @@ def questioned(world: World, fact: Fact) -> Statement:
 
 
 def draw(world: World, about: Statement | None = None) -> Statement:
-    """Real sentences, composed ones of one clause or more, patterns of several parts, and facts of two parts.
+    """Real sentences, sentences by hand, composed ones of one clause or more, patterns, and facts of two parts.
 
     about: something else about the subject of this statement, which has two parts itself (else it is of no effect).
     """
-    if about and about.relation and about.relation not in (CLAUSE, REAL) and not about.relation.startswith("pattern"):
+    parts = about.relation if about else ""
+    if about and parts and parts not in (CLAUSE, REAL, EVERYDAY) and not parts.startswith("pattern"):
         return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
     while True:
         if world.real and world.rng.random() < SHARE_REAL and (drawn := world.real.draw()):
             return Statement(drawn[0], tuple(drawn[1]), "", REAL)
+        if world.rng.random() < SHARE_EVERYDAY:
+            one = draw_everyday(world, world.rng.random() < TWO)
+            return Statement(f"{one.earlier} {one.text}".lstrip(), one.asked, "", EVERYDAY)
         kind = world.rng.random()
         if kind < COMPOUNDS + CLAUSES:
             said, pairs, subject = (draw_compound if kind < COMPOUNDS else draw_clause)(world)

@@ -1,0 +1,147 @@
+"""What people write down today and ask for later: sentences by hand (`everyday.txt`), with slots that are drawn anew.
+
+A grammar and a list of patterns say everything in their own few ways; people do not. A line is one item:
+
+    SENTENCE | QUESTION = ANSWER | …
+    OLDER >> NEWER | QUESTION = ANSWER        the newer sentence replaces the older
+    FIRST ++ SECOND | QUESTION = ANSWER       the first says what the question means, the second answers it
+
+`{kind}` is drawn by the world (`KINDS`), `{kind2}` is another of its kind, `{id:one/two}` one of its own options, and
+the same slot again is the same value. Every answer holds a slot, so that it cannot be guessed.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from .synonyms import reword
+from .words import ADJECTIVES, ANIMALS, DAYS, FIRST_NAMES, FOODS, KIN, MONTHS, PLACES, THINGS, TRADES
+
+REPLACED, CONTINUED = " >> ", " ++ "
+SLOT = re.compile(r"\{(\w+?)(\d?)(?::([^{}]*))?\}")
+TRIES = 200  # values for the slots of a line
+REWORDED = 0.25  # of the questions are asked in other words than they are written with
+ENDS = "Lane Road Street Close Row Square Alley Hill Way Terrace".split()  # noqa: SIM905
+FIRMS = (
+    "{} & Sons",
+    "{} Bakery",
+    "{} Motors",
+    "{} Books",
+    "{} Travel",
+    "{} Foods",
+    "{} Partners",
+    "{}co",
+    "{}",
+    "The {}",
+)
+PRICES = ("{} euros", "{} euros", "${}", "{} pounds", "{} dollars")
+
+KINDS: dict[str, Callable[[Any], str]] = {
+    "name": lambda world: world.pick(FIRST_NAMES) if world.rng.random() < 0.5 else world.name(),
+    "person": lambda world: world.person(),
+    "kin": lambda world: world.pick(KIN),
+    "town": lambda world: world.town(),
+    "street": lambda world: f"{_invented(world, THINGS)} {world.pick(ENDS)}",
+    "firm": lambda world: world.pick(FIRMS).format(world.invented().capitalize()),
+    "word": lambda world: _invented(world, world.words or THINGS),
+    "thing": lambda world: f"{world.pick(ADJECTIVES)} {_noun(world)}",
+    "object": lambda world: _noun(world),
+    "room": lambda world: world.pick(PLACES),
+    "food": lambda world: world.pick(FOODS),
+    "animal": lambda world: world.pick(ANIMALS),
+    "job": lambda world: world.pick(TRADES),
+    "color": lambda world: world.pick(ADJECTIVES[:12]),
+    "number": lambda world: str(world.rng.randrange(2, world.rng.choice((30, 100, 1000)))),
+    "small": lambda world: str(world.rng.randrange(2, 13)),
+    "code": lambda world: world.code(),
+    "year": lambda world: world.year(),
+    "date": lambda world: world.date(),
+    "day": lambda world: world.pick(DAYS),
+    "month": lambda world: world.pick(MONTHS),
+    "time": lambda world: world.time(),
+    "price": lambda world: world.pick(PRICES).format(world.rng.randrange(2, world.rng.choice((30, 100, 900)))),
+    "phone": lambda world: f"{world.rng.randrange(100, 1000)}-{world.rng.randrange(10_000):04d}",
+}  # fmt: skip
+
+
+class Everyday(NamedTuple):
+    """earlier: the sentence before, "" for a simple item. outdated: it is no longer true. asked: (question, answer)."""
+
+    text: str
+    asked: tuple[tuple[str, str], ...]
+    earlier: str = ""
+    outdated: bool = False
+
+
+@cache
+def templates() -> tuple[Everyday, ...]:
+    """All lines of `everyday.txt`, slots not filled."""
+    text = (files(__package__) / "everyday.txt").read_text("utf-8")
+    return tuple(parsed(line) for line in text.splitlines() if line.strip())
+
+
+def parsed(line: str) -> Everyday:
+    """One line as a template. Raises ValueError, with the line, where it is none."""
+    told, *asked = (part.strip() for part in line.split("|"))
+    mark = next((mark for mark in (REPLACED, CONTINUED) if mark in told), None)
+    earlier, text = told.split(mark) if mark else ("", told)
+    pairs = [tuple(part.split(" = ")) for part in asked]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{line!r} has no question with an answer. Write SENTENCE | QUESTION = ANSWER.")
+    return Everyday(text, tuple((question, answer) for question, answer in pairs), earlier, mark == REPLACED)
+
+
+def draw_everyday(world: Any, two: bool, number: int | None = None) -> Everyday:
+    """An item with its slots filled. two: of two sentences. number: of which line; else any of that form.
+
+    Raises ValueError, with the line, where its answers can never be told from its question or from what was before.
+    """
+    lines = templates()
+    while number is None:
+        number = world.rng.randrange(len(lines))
+        number = number if bool(lines[number].earlier) == two else None
+    one = lines[number]
+    for _ in range(TRIES):
+        filled = _Filled(world)
+        earlier, text = (filled(part) for part in (one.earlier, one.text))
+        asked = [(filled(question), filled(answer)) for question, answer in one.asked]
+        fair = [
+            (question, answer) for question, answer in asked
+            if answer in text and answer.lower() not in question.lower()
+        ]  # fmt: skip
+        if fair and not (one.outdated and any(answer in earlier for _, answer in fair)):
+            told = [(reword(world.rng, *p) if world.rng.random() < REWORDED else p[0], p[1]) for p in fair]
+            return Everyday(text, tuple(told), earlier, one.outdated)
+    raise ValueError(f"No answer to {one.text!r} is fair. Let it be a part of that sentence and not of its question.")
+
+
+class _Filled:
+    """Puts values into the slots of one item; different slots of a kind get different values."""
+
+    def __init__(self, world: Any):
+        self.world, self.values = world, {}
+
+    def __call__(self, text: str) -> str:
+        text = SLOT.sub(self._value, text)
+        text = re.sub(r"\b([Aa]) (?=[aeiou](?!ni[^nm]|ne |nce |u|se))", r"\1n ", text)
+        return text[:1].upper() + text[1:] if text[-1:] in ".!?" else text
+
+    def _value(self, slot: re.Match[str]) -> str:
+        kind, number, options = slot.groups()
+        if kind + number not in self.values:
+            draw = (lambda: self.world.pick(options.split("/"))) if options else lambda: KINDS[kind](self.world)
+            taken = {value for other, value in self.values.items() if other.rstrip("0123456789") == kind}
+            while (value := draw()) in taken:
+                pass
+            self.values[kind + number] = value
+        return self.values[kind + number]
+
+
+def _invented(world: Any, words: Sequence[str]) -> str:
+    return (world.invented() if world.rng.random() < 0.5 else world.pick(words)).capitalize()
+
+
+def _noun(world: Any) -> str:
+    return world.pick(world.words) if world.words and world.rng.random() < 0.1 else world.pick(THINGS)

@@ -1,0 +1,87 @@
+"""Sentences by hand: every line can be filled and answered, and none of them is one that mini is measured on."""
+
+# ruff: noqa: SIM905 - a list of words reads better as a text
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from core.streams import Facts
+from core.world import World
+from core.world.everyday import KINDS, SLOT, draw_everyday, parsed, templates
+from core.world.statements import Statement
+from tests.learners import little_tokenizer
+
+DATA = Path(__file__).parent / "data"
+SMALL = frozenset(
+    "a an the is are was were be been has have had do does did in on at of to for from with by and or it its my our "
+    "your his her their i we you he she they this that what who which where when how".split()
+)
+
+
+def content(text: str) -> set[str]:
+    return {word for word in re.findall(r"[a-z0-9']+", SLOT.sub(" ", text).lower()) if word not in SMALL}
+
+
+def test_every_line_is_filled_and_answered_from_its_last_sentence():
+    world = World(random.Random(1), ["willow", "harbour"])
+    for number, line in enumerate(templates()):
+        for _ in range(2):
+            one = draw_everyday(world, bool(line.earlier), number)
+            assert not re.search(
+                r"[{}|=]", " ".join([one.text, one.earlier, *(text for pair in one.asked for text in pair)])
+            )
+            assert bool(one.earlier) == bool(line.earlier) and one.text[0] == one.text[0].upper()
+            for question, answer in one.asked:
+                assert answer in one.text and answer.lower() not in question.lower() and question.endswith("?")
+                assert not one.outdated or answer not in one.earlier
+            assert Statement(one.text, one.asked).questions
+
+
+def test_answers_cannot_be_guessed():
+    for line in templates():
+        assert all(SLOT.search(answer) for _, answer in line.asked)
+        assert all(kind in KINDS or options or kind + number in own(line) for kind, number, options in slots(line))
+
+
+def slots(line) -> list[tuple[str, str, str]]:
+    return SLOT.findall(" ".join([line.earlier, line.text, *(text for pair in line.asked for text in pair)]))
+
+
+def own(line) -> set[str]:
+    return {kind + number for kind, number, options in slots(line) if options}
+
+
+def test_a_filled_slot_keeps_its_value_and_a_second_of_its_kind_has_another():
+    world = World(random.Random(3))
+    two = next(n for n, line in enumerate(templates()) if "{day}" in line.earlier and "{day2}" in line.text)
+    values = set()
+    for _ in range(30):
+        one = draw_everyday(world, True, two)
+        values.add(one.asked[0][1])
+        assert one.asked[0][1] not in one.earlier
+    assert len(values) > 3
+
+
+def test_a_line_that_asks_nothing_is_named():
+    with pytest.raises(ValueError, match=r"The cat sat.*has no question"):
+        parsed("The cat sat.")
+
+
+def test_updates_of_both_kinds_are_practised():
+    facts = Facts(World(random.Random(5)), little_tokenizer())
+    updates = [facts.update() for _ in range(60)]
+    assert all(before and item.statement and item.questions for before, item in updates)
+
+
+@pytest.mark.parametrize("name", ["own_words.jsonl", "own_words_fresh.jsonl", "own_words_several.jsonl"])
+def test_no_line_is_a_fact_that_mini_is_measured_on(name):
+    """A line has hardly more than half of its words in common with any fact of the sets by hand."""
+    lines = [content(f"{line.earlier} {line.text}") for line in templates()]
+    for row in map(json.loads, (DATA / name).read_text("utf-8").splitlines()):
+        words = content(" ".join(row["facts"] if "facts" in row else [row["fact"]]))
+        nearest = max(lines, key=lambda line: len(line & words) / max(len(line | words), 1))
+        assert len(nearest & words) <= 0.5 * len(nearest | words), (row, nearest)
