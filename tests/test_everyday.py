@@ -11,10 +11,11 @@ import pytest
 
 from core.streams import Facts
 from core.world import World
-from core.world.everyday import KINDS, SLOT, draw_everyday, parsed, templates
+from core.world.everyday import KINDS, SLOT, filled, parsed, templates
 from core.world.statements import Statement
 from tests.learners import little_tokenizer
 
+LINES = [line for two in (False, True) for line in templates(two)]
 DATA = Path(__file__).parent / "data"
 SMALL = frozenset(
     "a an the is are was were be been has have had do does did in on at of to for from with by and or it its my our "
@@ -28,9 +29,9 @@ def content(text: str) -> set[str]:
 
 def test_every_line_is_filled_and_answered_from_its_last_sentence():
     world = World(random.Random(1), ["willow", "harbour"])
-    for number, line in enumerate(templates()):
+    for line in LINES:
         for _ in range(2):
-            one = draw_everyday(world, bool(line.earlier), number)
+            one = filled(world, line)
             assert not re.search(
                 r"[{}|=]", " ".join([one.text, one.earlier, *(text for pair in one.asked for text in pair)])
             )
@@ -42,7 +43,7 @@ def test_every_line_is_filled_and_answered_from_its_last_sentence():
 
 
 def test_answers_cannot_be_guessed():
-    for line in templates():
+    for line in LINES:
         assert all(SLOT.search(answer) for _, answer in line.asked)
         assert all(kind in KINDS or options or kind + number in own(line) for kind, number, options in slots(line))
 
@@ -57,10 +58,10 @@ def own(line) -> set[str]:
 
 def test_a_filled_slot_keeps_its_value_and_a_second_of_its_kind_has_another():
     world = World(random.Random(3))
-    two = next(n for n, line in enumerate(templates()) if "{day}" in line.earlier and "{day2}" in line.text)
+    two = next(line for line in LINES if "{day}" in line.earlier and "{day2}" in line.text)
     values = set()
     for _ in range(30):
-        one = draw_everyday(world, True, two)
+        one = filled(world, two)
         values.add(one.asked[0][1])
         assert one.asked[0][1] not in one.earlier
     assert len(values) > 3
@@ -80,7 +81,7 @@ def test_updates_of_both_kinds_are_practised():
 @pytest.mark.parametrize("name", ["own_words.jsonl", "own_words_fresh.jsonl", "own_words_several.jsonl"])
 def test_no_line_is_a_fact_that_mini_is_measured_on(name):
     """A line has hardly more than half of its words in common with any fact of the sets by hand."""
-    lines = [content(f"{line.earlier} {line.text}") for line in templates()]
+    lines = [content(f"{line.earlier} {line.text}") for line in LINES]
     for row in map(json.loads, (DATA / name).read_text("utf-8").splitlines()):
         words = content(" ".join(row["facts"] if "facts" in row else [row["fact"]]))
         nearest = max(lines, key=lambda line: len(line & words) / max(len(line | words), 1))

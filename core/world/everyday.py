@@ -76,10 +76,10 @@ class Everyday(NamedTuple):
 
 
 @cache
-def templates() -> tuple[Everyday, ...]:
-    """All lines of `everyday.txt`, slots not filled."""
-    text = (files(__package__) / "everyday.txt").read_text("utf-8")
-    return tuple(parsed(line) for line in text.splitlines() if line.strip())
+def templates(two: bool) -> tuple[Everyday, ...]:
+    """All lines of `everyday.txt` of one sentence or of two, slots not filled."""
+    lines = (files("core.world") / "everyday.txt").read_text("utf-8").splitlines()
+    return tuple(one for line in lines if bool((one := parsed(line)).earlier) == two)
 
 
 def parsed(line: str) -> Everyday:
@@ -87,41 +87,42 @@ def parsed(line: str) -> Everyday:
     told, *asked = (part.strip() for part in line.split("|"))
     mark = next((mark for mark in (REPLACED, CONTINUED) if mark in told), None)
     earlier, text = told.split(mark) if mark else ("", told)
-    pairs = [tuple(part.split(" = ")) for part in asked]
-    if not pairs or any(len(pair) != 2 for pair in pairs):
+    pairs = [(question, answer) for question, equals, answer in (part.partition(" = ") for part in asked) if equals]
+    if not pairs or len(pairs) < len(asked):
         raise ValueError(f"{line!r} has no question with an answer. Write SENTENCE | QUESTION = ANSWER.")
-    return Everyday(text, tuple((question, answer) for question, answer in pairs), earlier, mark == REPLACED)
+    return Everyday(text, tuple(pairs), earlier, mark == REPLACED)
 
 
-def draw_everyday(world: Any, two: bool, number: int | None = None) -> Everyday:
-    """An item with its slots filled. two: of two sentences. number: of which line; else any of that form.
+def draw_everyday(world: Any, two: bool) -> Everyday:
+    """An item of one sentence or of two, with its slots filled."""
+    return filled(world, world.pick(templates(two)))
+
+
+def filled(world: Any, line: Everyday) -> Everyday:
+    """The line with values in its slots.
 
     Raises ValueError, with the line, where its answers can never be told from its question or from what was before.
     """
-    lines = templates()
-    while number is None:
-        number = world.rng.randrange(len(lines))
-        number = number if bool(lines[number].earlier) == two else None
-    one = lines[number]
     for _ in range(TRIES):
-        filled = _Filled(world)
-        earlier, text = (filled(part) for part in (one.earlier, one.text))
-        asked = [(filled(question), filled(answer)) for question, answer in one.asked]
+        fill = _Filling(world)
+        earlier, text = fill(line.earlier), fill(line.text)
+        asked = [(fill(question), fill(answer)) for question, answer in line.asked]
         fair = [
             (question, answer) for question, answer in asked
             if answer in text and answer.lower() not in question.lower()
         ]  # fmt: skip
-        if fair and not (one.outdated and any(answer in earlier for _, answer in fair)):
+        if fair and not (line.outdated and any(answer in earlier for _, answer in fair)):
             told = [(reword(world.rng, *p) if world.rng.random() < REWORDED else p[0], p[1]) for p in fair]
-            return Everyday(text, tuple(told), earlier, one.outdated)
-    raise ValueError(f"No answer to {one.text!r} is fair. Let it be a part of that sentence and not of its question.")
+            return Everyday(text, tuple(told), earlier, line.outdated)
+    raise ValueError(f"No answer to {line.text!r} is fair. Let it be a part of that sentence and not of its question.")
 
 
-class _Filled:
+class _Filling:
     """Puts values into the slots of one item; different slots of a kind get different values."""
 
     def __init__(self, world: Any):
-        self.world, self.values = world, {}
+        self.world = world
+        self.values: dict[str, str] = {}
 
     def __call__(self, text: str) -> str:
         text = SLOT.sub(self._value, text)
