@@ -22,7 +22,7 @@ from .words import ADJECTIVES, ANIMALS, DAYS, FIRST_NAMES, FOODS, KIN, MONTHS, P
 REPLACED, CONTINUED = " >> ", " ++ "
 SLOT = re.compile(r"\{(\w+?)(\d?)(?::([^{}]*))?\}")
 TRIES = 200  # values for the slots of a line
-REWORDED = 0.25  # of the questions are asked in other words than they are written with
+REWORDED = 0.15  # of the questions are asked in other words than they are written with
 ENDS = "Lane Road Street Close Row Square Alley Hill Way Terrace".split()  # noqa: SIM905
 FIRMS = (
     "{} & Sons",
@@ -104,16 +104,16 @@ def filled(world: Any, line: Everyday) -> Everyday:
     Raises ValueError, with the line, where its answers can never be told from its question or from what was before.
     """
     for _ in range(TRIES):
-        fill = _Filling(world)
+        fill, fair, by_chance = _Filling(world), [], False
         earlier, text = fill(line.earlier), fill(line.text)
-        asked = [(fill(question), fill(answer)) for question, answer in line.asked]
-        fair = [
-            (question, answer) for question, answer in asked
-            if answer in text and answer.lower() not in question.lower()
-        ]  # fmt: skip
-        if fair and not (line.outdated and any(answer in earlier for _, answer in fair)):
-            told = [(reword(world.rng, *p) if world.rng.random() < REWORDED else p[0], p[1]) for p in fair]
-            return Everyday(text, tuple(told), earlier, line.outdated)
+        for slots in line.asked:
+            question, answer = fill(slots[0]), fill(slots[1])
+            if answer in text and answer.lower() not in question.lower():
+                by_chance |= line.outdated and answer in earlier and slots[1] not in line.earlier
+                question = reword(world.rng, question, answer) if world.rng.random() < REWORDED else question
+                fair.append((question, answer))
+        if fair and not by_chance:
+            return Everyday(text, tuple(fair), earlier, line.outdated)
     raise ValueError(f"No answer to {line.text!r} is fair. Let it be a part of that sentence and not of its question.")
 
 
