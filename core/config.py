@@ -24,6 +24,8 @@ class MPlusConfig(LlamaConfig):
     drop: "per_layer" (M+: each layer loses its own random tokens) or "shared" (MemoryLLM: one permutation for all).
     retrieval_bias: how much the retriever's certainty weighs in attention to memory (`core.retriever.certainty`; ours,
         for the block rule); 0 is the paper: all of memory counts the same. A list has one number a layer.
+    retrieval_recency: how much attention to a block sinks, at most, where a later one is about as likely, in layers
+        that have a retrieval_bias (`core.retriever.overtaken`; ours); 0 is the paper.
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
     overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
         a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do. It
@@ -58,6 +60,7 @@ class MPlusConfig(LlamaConfig):
     retriever_depth: int = 2
     encoder_retriever: bool = False
     retrieval_bias: int | float | list[int | float] = 0.0
+    retrieval_recency: int | float = 0.0
 
     lora_rank: int = 16
     lora_alpha: int | float = 32.0
@@ -99,7 +102,7 @@ class MPlusConfig(LlamaConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if not self.initial_recall > 0:
             raise ValueError(f"initial_recall is {self.initial_recall}; it must be above 0.")
-        for name in ("num_retrieved", "lora_rank", "recall_decay", "overlapped"):
+        for name in ("num_retrieved", "lora_rank", "recall_decay", "overlapped", "retrieval_recency"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative.")
         if isinstance(self.retrieval_bias, list) and len(self.retrieval_bias) != self.num_hidden_layers:
@@ -115,6 +118,8 @@ class MPlusConfig(LlamaConfig):
                 f"retrieval_bias is {self.retrieval_bias} with relevance {self.relevance!r}, whose scores are no odds; "
                 "set it to 0, or relevance to 'block'."
             )
+        if self.retrieval_recency and not any(biases):
+            raise ValueError(f"retrieval_recency is {self.retrieval_recency} with no retrieval_bias; set that too.")
         if self.num_blocks < 2:
             raise ValueError(
                 f"num_blocks is {self.num_blocks}; θ needs at least 2 blocks, one to keep and one to drop."

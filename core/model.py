@@ -183,7 +183,7 @@ class MPlusForCausalLM(LlamaForCausalLM):
     def certainty(self, layer: int, queries: Tensor, keys: Keys) -> Tensor:
         """What a layer's attention gains on the memory tokens with these keys; see `core.retriever.certainty`."""
         scale = cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale
-        return certainty(queries, keys, scale, self.config.bias_in(layer))
+        return certainty(queries, keys, scale, self.config.bias_in(layer), self.config.retrieval_recency)
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""

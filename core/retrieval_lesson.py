@@ -14,7 +14,7 @@ from torch import Tensor
 from .cache import Segment
 from .model import MPlusForCausalLM
 from .objectives import Surrounded, decoder, projected
-from .retriever import below_best
+from .retriever import below_best, overtaken
 
 FAR = -1e4
 MANY = 4  # tokens of the right block that must have left θ before it is worth finding
@@ -108,9 +108,16 @@ class TaughtPrefix:
         numbers = blocks[:, None].expand_as(matches)
         best = matches.new_full((*matches.shape[:2], int(blocks.max()) + 1), FAR / 10)
         best.scatter_reduce_(2, numbers, matches, "amax")
-        scores = torch.bmm(self.asked.to(best), best)
-        scores = scores.gather(2, blocks[:, None].expand(-1, scores.shape[1], -1))
-        gains = below_best(scores, reader.retriever.scale, self.model.config.bias_in(layer))
+        scores, config, scale = torch.bmm(self.asked.to(best), best), self.model.config, reader.retriever.scale
+        laid_in = blocks[:, None].expand(-1, scores.shape[1], -1)
+        gains = below_best(scores.gather(2, laid_in), scale, config.bias_in(layer))
+        if config.retrieval_recency:
+            # Blocks are laid oldest first, those that came back and then those of θ; a block in both counts as in θ.
+            places = torch.arange(laid.shape[1], device=blocks.device).expand_as(blocks)
+            last = blocks.new_full((len(blocks), best.shape[2]), -1).scatter_reduce(1, blocks, places, "amax")
+            order = last.argsort(1)[:, None].expand_as(scores)
+            lost = overtaken(scores.gather(2, order), scale, config.retrieval_recency)
+            gains = gains - torch.empty_like(scores).scatter(2, order, lost).gather(2, laid_in)
         mine = self.segments.clamp(0, scores.shape[1] - 1)[..., None].expand(-1, -1, laid.shape[1])
         return gains.gather(1, mine)
 

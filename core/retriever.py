@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import MPlusConfig
@@ -103,18 +104,40 @@ LEAST = -4.0
 """The lowest certainty: a block that may yet be right is not lost."""
 
 
+ABOUT = 2.0
+"""Nats by which a later block may be less likely than an earlier one and still count as about as likely."""
+
+
 @torch.no_grad()
-def certainty(queries: Tensor, keys: Keys, scale: Tensor, bias: float) -> Tensor:
-    """What the attention on memory tokens gains: bias · log(p / p of the likeliest block), `LEAST` at the least.
+def certainty(queries: Tensor, keys: Keys, scale: Tensor, bias: float, recency: float = 0.0) -> Tensor:
+    """What the attention on memory tokens gains: bias · log(p / p of the likeliest block), `LEAST` at the least; and
+    up to `recency` less where a later block is about as likely (`overtaken`).
 
     queries (n, r) of the question's tokens, keys of the P tokens that lie before it, retrieved or in θ; p is the
     softmax over their blocks that the block rule is trained with. Ours: the paper lays tokens before the question and
     forgets how sure the retriever was of each. Among thousands of statements said alike the reader then has to choose
     once more, and at times it chooses a rival, from Θ or from θ. Returns (P,), without gradient.
     """
-    blocks = keys.blocks.unique(return_inverse=True)[1]  # numbered from 0, however much was written
+    blocks = keys.blocks.unique(return_inverse=True)[1]  # numbered from 0, oldest first, however much was written
     scores = block_late_interaction(queries.detach().to(keys.vectors.dtype), Keys(keys.vectors, blocks)).float()
-    return below_best(scores, scale, bias)
+    gains = below_best(scores, scale, bias)
+    if not recency:
+        return gains
+    best = scores.new_empty(int(blocks.max()) + 1).index_copy_(0, blocks, scores)  # all tokens of a block score alike
+    return gains - overtaken(best, scale, recency)[blocks]
+
+
+def overtaken(scores: Tensor, scale: Tensor, recency: float) -> Tensor:
+    """What blocks (..., S), oldest first, lose to later ones: how much likelier the likeliest of those is in nats, and
+    `ABOUT`, but not less than 0 nor more than `recency`.
+
+    Where something has changed, what is no longer true and what is now are found about equally well: by which was said
+    later they differ, and nothing else in attention tells that.
+    """
+    odds = scale.detach().float().to(scores.device) * scores
+    later = odds.flip(-1).cummax(-1).values.flip(-1)[..., 1:]
+    lead = F.pad(later, (0, 1), value=-torch.inf) - odds
+    return (lead + ABOUT).clamp(0, recency)
 
 
 def below_best(scores: Tensor, scale: Tensor, bias: float) -> Tensor:

@@ -210,7 +210,8 @@ class SlowMemory:
 
     def memory_of(self, layer: int, hidden: Tensor) -> tuple[Tensor, list[float]]:
         """[retrieved, oldest first | θ] for the prompt whose states reach this layer, and what is added to the scores
-        of each: bias times the log of how much less likely its block is than the likeliest, -4 at least."""
+        of each: bias times the log of how much less likely its block is than the likeliest, -4 at least; less what it
+        loses to later blocks, which is 2 and how much likelier the likeliest of them is, from 0 to the recency."""
         wanted, long, pending = self.slow.config.num_retrieved, self.long[layer], self.pending[layer]
         if self.released and not long:
             chosen = []
@@ -228,4 +229,10 @@ class SlowMemory:
             return memory, []
         scale = bias * float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
         scores = self.slow.scores(layer, hidden, laid)
-        return memory, [max(-4.0, scale * (score - max(scores))) for score in scores]
+        gains = [max(-4.0, scale * (score - max(scores))) for score in scores]
+        nats = [scale * score / bias for score in scores]
+        for index, row in enumerate(laid):
+            later = [other for other, its in zip(nats, laid, strict=True) if its["block"] > row["block"]]
+            lead = max(later, default=-math.inf) - nats[index]
+            gains[index] -= min(self.slow.config.retrieval_recency, max(0.0, lead + 2.0))
+        return memory, gains

@@ -16,7 +16,7 @@ from core.pointing import Pointer, attention_of, pointer_loss, pointers, to_writ
 from core.recipe import fill_pool, recipe_model
 from core.refit import refit_retrievers, score
 from core.retrieval_lesson import MANY, TaughtPrefix
-from core.retriever import Keys, block_late_interaction
+from core.retriever import Keys, block_late_interaction, overtaken
 from core.streams import Question
 from tests.learners import little_config, little_lessons, little_tokenizer
 
@@ -312,6 +312,25 @@ def test_attention_gains_in_training_what_it_gains_in_use(model, taught, monkeyp
         expected = model.certainty(layer, queries, Keys(keys[row], blocks[row]))
         torch.testing.assert_close(gained[row, column], expected, atol=0.02, rtol=0)
         assert expected.min() < -1
+    monkeypatch.setattr(model.config, "retrieval_recency", 5.0)
+    later = gains(layer, normed, laid, blocks)
+    for row, column in ((0, 0), (1, 4)):  # blocks in the order in which their last token is laid
+        last = {number: place for place, number in enumerate(blocks[row].tolist())}
+        order = torch.tensor([last[number] for number in blocks[row].tolist()])
+        queries = model.retriever_queries(1, normed[row][prefix.asked[row, int(packed.segments[row, column])].bool()])
+        expected = model.certainty(layer, queries, Keys(keys[row], order))
+        torch.testing.assert_close(later[row, column], expected, atol=0.02, rtol=0)
+        assert (later[row, column] - gained[row, column]).unique().numel() > 2
+
+
+def test_a_block_loses_to_later_ones_that_are_about_as_likely():
+    scores = torch.tensor([1.0, 5.0, 3.5, 0.0, 2.0])
+    one = torch.tensor(1.0)
+    assert overtaken(scores, one, 1.0).tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]  # the last has none after it
+    assert overtaken(scores, one, 9.0).tolist() == [6.0, 0.5, 0.5, 4.0, 0.0]
+    assert overtaken(scores, 2 * one, 9.0).tolist() == [9.0, 0.0, 0.0, 6.0, 0.0]  # scaled, 5 leads 3.5 by 3 nats
+    assert not overtaken(scores, one, 0.0).any()
+    assert overtaken(scores.expand(2, 3, 5), one, 1.0)[1, 2].tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]
 
 
 def test_past_blocks_keep_the_newest():

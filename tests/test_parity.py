@@ -21,6 +21,7 @@ SHAPES = {
     "certain retriever": {"retrieval_bias": 2.0},
     "certain retriever, no bos": {"retrieval_bias": 2.0, "has_bos": False},
     "certain in one layer": {"retrieval_bias": [0, 2.0]},
+    "the later counts": {"retrieval_bias": 2.0, "retrieval_recency": 3.0},
     "llama3 rope, untied": {"rope_parameters": LLAMA3, "tie_word_embeddings": False},
 }
 LENGTHS = (20, 8, 3, 1, 11)  # longer than a block of 8, as long, shorter
@@ -216,7 +217,7 @@ def test_beam_scores_are_the_log_probabilities_of_their_tokens():
 @pytest.mark.parametrize("bias", [0.0, 2.0])
 @torch.no_grad()
 def test_beams_of_several_prompts_each_stay_behind_their_own_memory(bias):
-    model = toy(retrieval_bias=bias)
+    model = toy(retrieval_bias=bias, retrieval_recency=bias)
     memories = [new_memory(model, seed=seed) for seed in range(3)]
     generator = torch.Generator().manual_seed(3)
     for length in (20, 8, 3, 16, 16, 16):

@@ -60,6 +60,7 @@ def never(tokens: list[int]) -> bool:
         {"has_bos": False},
         {"retrieval_bias": 2.0},
         {"retrieval_bias": [0, 2.0]},
+        {"retrieval_bias": 2.0, "retrieval_recency": 3.0},
     ],
 )
 def test_a_replay_equals_memories_written_one_by_one(settings):
