@@ -291,6 +291,7 @@ def test_attention_gains_in_training_what_it_gains_in_use(model, taught, monkeyp
     normed = torch.randn(2, packed.ids.shape[1], model.config.hidden_size, generator=torch.Generator().manual_seed(9))
     monkeypatch.setattr(model.config, "retrieval_bias", 0.0)
     assert all(segment.bias is None for segment in prefix(1, normed))
+    monkeypatch.setattr(model.config, "retrieval_recency", 0.0)
     monkeypatch.setattr(model.config, "retrieval_bias", 4000.0)  # scores of random states differ little
     given, gains = {}, prefix._gains
     monkeypatch.setattr(

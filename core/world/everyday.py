@@ -1,4 +1,4 @@
-"""What people write down today and ask for later: sentences by hand (`everyday.txt`), with slots that are drawn anew.
+"""What people write down today and ask for later: sentences by hand (`lines/`), with slots that are drawn anew.
 
 A grammar and a list of patterns say everything in their own few ways; people do not. A line is one item:
 
@@ -77,8 +77,9 @@ class Everyday(NamedTuple):
 
 @cache
 def templates(two: bool) -> tuple[Everyday, ...]:
-    """All lines of `everyday.txt` of one sentence or of two, slots not filled."""
-    lines = (files("core.world") / "everyday.txt").read_text("utf-8").splitlines()
+    """All lines of one sentence or of two, slots not filled."""
+    texts = sorted((files("core.world") / "lines").iterdir(), key=lambda text: text.name)
+    lines = [line for text in texts for line in text.read_text("utf-8").splitlines()]
     return tuple(one for line in lines if bool((one := parsed(line)).earlier) == two)
 
 
