@@ -89,11 +89,17 @@ def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
     A question names a thing by one or two tokens; only one or two tokens of the right block match them, and the token
     that holds the answer matches none. Averages over tokens lose both; the block brings its answer along.
     """
+    scores = block_scores(queries, keys)
+    return scores[keys.blocks.to(scores.device)]
+
+
+def block_scores(queries: Tensor, keys: Keys) -> Tensor:
+    """What each block scores by that rule, by its number; -inf for a number that no token has."""
     num_blocks = int(keys.blocks.max()) + 1 if len(keys.blocks) else 0
     scores = queries.new_zeros(num_blocks)
     for group in queries.split(QUERIES):
         scores += block_best(group, keys, num_blocks).sum(1)
-    return scores[keys.blocks.to(scores.device)]
+    return scores
 
 
 QUERIES = 64
@@ -109,7 +115,7 @@ ABOUT = 2.0
 
 
 @torch.no_grad()
-def certainty(queries: Tensor, keys: Keys, scale: Tensor, bias: float, recency: float = 0.0) -> Tensor:
+def certainty(queries: Tensor, keys: Keys, scale: Tensor, bias: float, recency: float) -> Tensor:
     """What the attention on memory tokens gains: bias · log(p / p of the likeliest block), `LEAST` at the least; and
     up to `recency` less where a later block is about as likely (`overtaken`).
 
@@ -119,12 +125,9 @@ def certainty(queries: Tensor, keys: Keys, scale: Tensor, bias: float, recency: 
     once more, and at times it chooses a rival, from Θ or from θ. Returns (P,), without gradient.
     """
     blocks = keys.blocks.unique(return_inverse=True)[1]  # numbered from 0, oldest first, however much was written
-    scores = block_late_interaction(queries.detach().to(keys.vectors.dtype), Keys(keys.vectors, blocks)).float()
-    gains = below_best(scores, scale, bias)
-    if not recency:
-        return gains
-    best = scores.new_empty(int(blocks.max()) + 1).index_copy_(0, blocks, scores)  # all tokens of a block score alike
-    return gains - overtaken(best, scale, recency)[blocks]
+    scores = block_scores(queries.detach().to(keys.vectors.dtype), Keys(keys.vectors, blocks)).float()
+    gains = below_best(scores, scale, bias) - overtaken(scores, scale, recency)
+    return gains[blocks.to(gains.device)]
 
 
 def overtaken(scores: Tensor, scale: Tensor, recency: float) -> Tensor:
@@ -141,7 +144,7 @@ def overtaken(scores: Tensor, scale: Tensor, recency: float) -> Tensor:
 
 
 def below_best(scores: Tensor, scale: Tensor, bias: float) -> Tensor:
-    """Scores (..., P) as `certainty` counts them, from the best of each row down."""
+    """Scores (..., S) of blocks as `certainty` counts them, from the best of each row down."""
     odds = scale.detach().float().to(scores.device) * (scores - scores.amax(-1, keepdim=True))
     return (bias * odds).clamp(min=LEAST)
 

@@ -15,15 +15,13 @@ from transformers import PreTrainedTokenizerBase
 from .data import Documents
 from .packing import find
 from .world import World
-from .world.changes import draw_change
-from .world.everyday import draw_everyday
+from .world.changes import draw_update
 from .world.relations import Relation
-from .world.statements import Statement, alike, draw, draw_kind, of_fact, plain_statement
+from .world.statements import Statement, alike, draw, draw_kind, plain_statement
 
 FACTS_AT_ONCE = 300  # tokenised together, which is several times faster than one by one
 FEW = 4  # kinds of statements, at most, of which all are where they are hard to tell apart
 STAY = 10  # steps, on average, that these kinds stay the same: what was written meanwhile is hard to tell apart too
-BY_HAND = 0.6  # of the updates are sentences by hand
 ANY_ORDER = 0.7  # how often a statement is taken whether or not it opens with an answer
 
 
@@ -178,12 +176,8 @@ class Facts:
 
     def update(self) -> tuple[list[int], Item]:
         """A statement, and the item that contradicts it (the latest is what counts) or goes on from it."""
-        if self.world.rng.random() < BY_HAND:
-            one = draw_everyday(self.world, two=True)
-            before, after = self.encode([Statement(one.earlier, ()), Statement(one.text, one.asked)])
-            return before.statement, after
-        fact, change = draw_change(self.world)
-        old, new = self.encode([of_fact(fact), change])
+        before, after = draw_update(self.world)
+        old, new = self.encode([Statement(before, ()), after])
         return old.statement, new
 
 

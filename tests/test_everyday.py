@@ -11,8 +11,9 @@ import pytest
 
 from core.streams import Facts
 from core.world import World
+from core.world.changes import draw_update
 from core.world.everyday import KINDS, SLOT, filled, parsed, templates
-from core.world.statements import Statement
+from core.world.statements import EVERYDAY, Statement
 from tests.learners import little_tokenizer
 
 LINES = [line for two in (False, True) for line in templates(two)]
@@ -71,8 +72,16 @@ def test_a_line_that_asks_nothing_is_named():
         parsed("The cat sat.")
 
 
+def test_a_slot_with_too_few_options_is_named():
+    with pytest.raises(ValueError, match="no value left for the slot"):
+        filled(World(random.Random(4)), parsed("{x:a} or {x2:a/b} or {x3:a/b}. | Which? = {x3}"))
+
+
 def test_updates_of_both_kinds_are_practised():
-    facts = Facts(World(random.Random(5)), little_tokenizer())
+    world = World(random.Random(5))
+    by_hand = sum(draw_update(world)[1].relation == EVERYDAY for _ in range(200))
+    assert 0.5 < by_hand / 200 < 0.7
+    facts = Facts(world, little_tokenizer())
     updates = [facts.update() for _ in range(60)]
     assert all(before and item.statement and item.questions for before, item in updates)
 

@@ -114,3 +114,12 @@ def test_gates_run_go_on_and_leave_a_table(tmp_path, monkeypatch, capsys):
     content = json.loads((tmp_path / "out" / "gates.json").read_text())
     assert content["quick"] and [gate["met"] for gate in content["gates"] if gate["gate"] == "3"] == [None, None]
     assert main([*line, "--only", "nonsense"]) == 2
+    assert "Not made:\nmillion: There is no text absent.txt" in printed.out
+
+
+def test_what_other_weights_have_measured_is_not_claimed(tmp_path):
+    for name, of in (("prose", "aaaa"), ("generated", "cccc,aaaa"), ("million", "bbbb")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"weights": of, **retention(0.93)}))
+    shown = gate_runs.judge(tmp_path, "mini", "aaaa", False)
+    assert "93.0 %" in shown and "| 3 | run 'million' |  | not measured |  |" in shown
+    assert "run 'prose'" in gate_runs.judge(tmp_path, "mini", "dddd", False)

@@ -61,12 +61,12 @@ def test_a_statement_answers_several_questions_all_of_them_from_its_own_words():
     world, counts, statement = World(random.Random(4), ["willow", "harbour"]), [], None
     for number in range(2000):
         statement = draw(world, statement if number % 3 else None)
-        counts.append(len(statement.questions))
-        assert len(set(statement.questions)) == counts[-1]
+        counts += [len(statement.questions)] if statement.relation != EVERYDAY else []  # two sentences ask one question
+        assert len(set(statement.questions)) == len(statement.questions)
         for question, answer in statement.questions:
             assert answer in statement.text and answer.lower() not in question.lower()
             assert "{" not in question and question[0] == question[0].upper()
-    assert sum(count >= 2 for count in counts) > 0.85 * len(counts) and max(counts) >= 4
+    assert sum(count >= 2 for count in counts) > 0.95 * len(counts) and max(counts) >= 4
     slots = {answer for _, answer in draw(World(random.Random(11))).questions}
     several = [draw(World(random.Random(seed))) for seed in range(100)]
     assert slots and sum(len({answer for _, answer in one.questions}) > 1 for one in several) > 15
@@ -167,8 +167,8 @@ def test_gaps_move_three_of_four_questions_away():
 
 def test_statements_that_open_with_an_answer_come_more_often():
     facts = Facts(World(random.Random(8)), TOKENIZER)
-    before = facts.encode(facts._draw() + facts._draw())
-    came = [next(facts) for _ in range(600)]
+    before = facts.encode([statement for _ in range(8) for statement in facts._draw()])
+    came = [next(facts) for _ in range(2400)]  # of 600 the shares are 2 points off as often as not
     share = [sum(map(opens_with_an_answer, items)) / len(items) for items in (before, came)]
     assert share[1] > share[0] + 0.03
 

@@ -110,14 +110,15 @@ def arguments(run: Run, quick: bool, model: str, out: Path, fill: dict[str, str]
 
 
 def run_gates(
-    names: Sequence[str], quick: bool, model: str, out: Path, fill: dict[str, str],
+    names: Sequence[str], quick: bool, model: str, weights: str, out: Path, fill: dict[str, str],
     start: Callable[[list[str]], object], say: Callable[[str], None],
 ) -> str:  # fmt: skip
-    """Make these runs in order of importance and judge all runs that `out` holds; returns the table of gates.
+    """Make these runs in order of importance and judge all runs of these weights that `out` holds; returns the table.
 
     `start` makes one run from its command line. gates.json and gates.md are brought up to date after every run. A run
-    that cannot be made is told and left out; its gate then says that nothing was measured.
+    that cannot be made is told, there and once more at the end, and its gate says that nothing was measured.
     """
+    failed = []
     chosen = [run for run in RUNS if run.name in names]
     for number, run in enumerate(chosen, 1):
         line, begin = arguments(run, quick, model, out, fill), time.perf_counter()
@@ -125,20 +126,21 @@ def run_gates(
         try:
             start(line)
         except ValueError as error:
-            say(f"{run.name}: {error}")
+            failed.append(f"{run.name}: {error}")
+            say(failed[-1])
         else:
             say(f"{run.name}: {time.perf_counter() - begin:.0f} s")
-        shown = judge(out, model, quick)
-    return shown
+        shown = judge(out, model, weights, quick)
+    return "\n".join([shown, *(["", "Not made:", *failed] if failed else [])])
 
 
-def judge(out: Path, model: str, quick: bool) -> str:
-    """The table of gates from what `out` holds, which is also written there."""
+def judge(out: Path, model: str, weights: str, quick: bool) -> str:
+    """The table of gates from what `out` holds of these weights, which is also written there."""
     files = {run.name: out / f"{run.name}.json" for run in RUNS}
     results: dict[str, Row] = {
         name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()
     }
-    lines = verdicts(results)
+    lines = verdicts({name: row for name, row in results.items() if weights in row.get("weights", "").split(",")})
     write_json(
         out / "gates.json", {"model": Path(model).name, "quick": quick, "gates": [asdict(line) for line in lines]}
     )

@@ -1,5 +1,5 @@
 """What a mini M+ promises: a gate reads the JSON of one run and says what was wanted, what was measured, and whether
-that is enough. A gate whose run was not made (`core.evaluation.gate_runs`) is reported as such.
+that is enough. A gate whose run was not made with these weights (`core.evaluation.gate_runs`) is reported as such.
 """
 
 from collections.abc import Callable, Iterator, Sequence

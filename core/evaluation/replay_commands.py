@@ -91,6 +91,7 @@ def ladder(args: argparse.Namespace, say: Say) -> str:
             model, tokenizer, facts, stream, plan, [1], journal, settings, say, over=args.over
         )
         lines += [{"model": Path(name).name, **line} for line in content["rows"]]
+    told["weights"] = ",".join(map(weights, args.model.split(",")))
     if args.plot:
         plot_curves(args.plot, lines, "distance", "accuracy", "model", "Retention by stage of the ladder")
     told |= {"num_facts": len(facts), "distractors": args.distractors}
@@ -140,7 +141,7 @@ def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], a
 
     wanted = names(args.only or ",".join(allowed), allowed, "run")
     fill |= {"less": " ".join(f"--{name} {value}" for name, value in less.items() if value)}
-    return gate_runs.run_gates(wanted, args.quick, args.model, Path(args.out), fill, start, say)
+    return gate_runs.run_gates(wanted, args.quick, args.model, weights(args.model), Path(args.out), fill, start, say)
 
 
 def paper(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], argparse.Namespace]) -> str:

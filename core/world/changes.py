@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from .everyday import draw_everyday
 from .facts import Fact, World
-from .statements import Statement, questioned
+from .statements import EVERYDAY, Statement, questioned
 
+BY_HAND = 0.6  # of the updates are sentences by hand
 SAID_SO = 0.7  # how often a change is told as one; else the new value is told as the old one was
 NOW = ("now", "these days", "at the moment", "today", "currently")
 
@@ -27,6 +29,15 @@ _RELATIONS = {
     "market": "the market of {s} has been moved to {v}|from now on the market in {s} is on {v}|the market in {s} is on {v} instead of {old}",
     "phone": "{s} has a new phone number, {v}|{s}'s new number is {v}|{s}'s phone number was changed to {v}|the number of {s} is now {v}",
 }  # fmt: skip
+
+
+def draw_update(world: World) -> tuple[str, Statement]:
+    """What is told first, and the statement that replaces it or goes on from it, whose questions come later."""
+    if world.rng.random() < BY_HAND:
+        one = draw_everyday(world, two=True)
+        return one.earlier, Statement(one.text, one.asked, "", EVERYDAY)
+    old, new = draw_change(world)
+    return old.fact, new
 
 
 def draw_change(world: World) -> tuple[Fact, Statement]:

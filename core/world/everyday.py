@@ -10,6 +10,8 @@ A grammar and a list of patterns say everything in their own few ways; people do
 the same slot again is the same value. Every answer holds a slot, so that it cannot be guessed.
 """
 
+# ruff: noqa: SIM905 - a list of words reads better as a text
+
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -23,20 +25,9 @@ REPLACED, CONTINUED = " >> ", " ++ "
 SLOT = re.compile(r"\{(\w+?)(\d?)(?::([^{}]*))?\}")
 TRIES = 200  # values for the slots of a line
 REWORDED = 0.15  # of the questions are asked in other words than they are written with
-ENDS = "Lane Road Street Close Row Square Alley Hill Way Terrace".split()  # noqa: SIM905
-FIRMS = (
-    "{} & Sons",
-    "{} Bakery",
-    "{} Motors",
-    "{} Books",
-    "{} Travel",
-    "{} Foods",
-    "{} Partners",
-    "{}co",
-    "{}",
-    "The {}",
-)
-PRICES = ("{} euros", "{} euros", "${}", "{} pounds", "{} dollars")
+ENDS = "Lane Road Street Close Row Square Alley Hill Way Terrace".split()
+FIRMS = "{} & Sons|{} Bakery|{} Motors|{} Books|{} Travel|{} Foods|{} Partners|{}co|{}|The {}".split("|")
+PRICES = "{} euros|{} euros|${}|{} pounds|{} dollars".split("|")
 
 KINDS: dict[str, Callable[[Any], str]] = {
     "name": lambda world: world.pick(FIRST_NAMES) if world.rng.random() < 0.5 else world.name(),
@@ -135,8 +126,9 @@ class _Filling:
         if kind + number not in self.values:
             draw = (lambda: self.world.pick(options.split("/"))) if options else lambda: KINDS[kind](self.world)
             taken = {value for other, value in self.values.items() if other.rstrip("0123456789") == kind}
-            while (value := draw()) in taken:
-                pass
+            free = (value for _ in range(TRIES) if (value := draw()) not in taken)
+            if (value := next(free, None)) is None:
+                raise ValueError(f"There is no value left for the slot {slot[0]!r}; give it more options.")
             self.values[kind + number] = value
         return self.values[kind + number]
 

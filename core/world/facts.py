@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .phrasings import draw_pattern
-from .relations import ATTRIBUTES, PLAIN_QUESTIONS, PLAIN_STATEMENTS, RELATIONS, Relation
+from .relations import ATTRIBUTES, PLAIN_QUESTIONS, PLAIN_STATEMENTS, RELATIONS, Relation, relation_of
 from .words import (
     ADJECTIVES,
     ANIMALS,
@@ -193,9 +193,8 @@ class World:
 
     def another(self, fact: Fact) -> Fact:
         """Something else about the same subject, or any fact where nothing else can be said about it."""
-        relations, names = RELATIONS + ATTRIBUTES, (fact.relation, fact.relation.split()[0])
-        kind = next((relation.subject for relation in relations if relation.name in names), None)
-        others = [relation for relation in relations if relation.subject == kind and relation.name not in names]
+        said = relation_of(fact.relation)
+        others = [other for other in RELATIONS + ATTRIBUTES if said and other.subject == said.subject and other != said]
         return self.fact(fact.subject, self.rng.choice(others)) if others else self.fact()
 
     def contradiction(self) -> tuple[Fact, Fact]:

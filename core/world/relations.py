@@ -102,3 +102,8 @@ PLAIN_STATEMENTS = ["the {a} of {s} is {v}", "{s}'s {a} is {v}", "the {a} for {s
 PLAIN_QUESTIONS = ["What is the {a} of {s}?", "What is {s}'s {a}?"]
 
 BY_NAME = {relation.name: relation for relation in RELATIONS + ATTRIBUTES}
+
+
+def relation_of(recorded: str) -> Relation | None:
+    """The relation that a fact or a statement records, at times with a thing behind its name; None for all others."""
+    return BY_NAME.get(recorded) or BY_NAME.get(recorded.partition(" ")[0])

@@ -12,7 +12,7 @@ from .everyday import draw_everyday
 from .facts import Fact, World, capital
 from .grammar import draw_clause
 from .phrasings import PATTERNS, draw_statement
-from .relations import ATTRIBUTES, BY_NAME, RELATIONS, Relation
+from .relations import ATTRIBUTES, RELATIONS, Relation, relation_of
 
 CLAUSE = "clause"
 REAL = "real"
@@ -53,8 +53,7 @@ def plain_statement(world: World, about: Statement | None = None) -> Statement:
 
 def questioned(world: World, fact: Fact) -> Statement:
     """A fact of two parts with up to two more phrasings of its question."""
-    name, _, extra = fact.relation.partition(" ")
-    relation = BY_NAME.get(fact.relation) or BY_NAME.get(name)
+    relation, extra = relation_of(fact.relation), fact.relation.partition(" ")[2]
     phrasings = relation.questions if relation else []
     others = world.rng.sample(phrasings, min(2, len(phrasings)))
     texts = [fact.question, *(capital(text.format(s=fact.subject, o=extra)) for text in others)]
@@ -66,8 +65,7 @@ def draw(world: World, about: Statement | None = None) -> Statement:
 
     about: something else about the subject of this statement, which has two parts itself (else it is of no effect).
     """
-    parts = about.relation if about else ""
-    if about and parts and parts not in (CLAUSE, REAL, EVERYDAY) and not parts.startswith("pattern"):
+    if about and relation_of(about.relation):
         return questioned(world, world.another(Fact("", "", "", about.subject, about.relation)))
     while True:
         if world.real and world.rng.random() < SHARE_REAL and (drawn := world.real.draw()):
