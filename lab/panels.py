@@ -78,9 +78,10 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     says = any(sure.values())
     best = sorted((id for id in shares if id in known), key=lambda id: (-sure[id], -shares[id]))[:4]
     initial = shares.get(0, 0.0)
-    words = f"Retrieved in {where}; the darker, the more layers took it."
+    words = f"Marked is what came back from Θ in {where}; the darker, the more layers took it."
     if initial:
-        words += f" {100 * initial:.0f} % came from the checkpoint's own memory."
+        words += f" {100 * initial:.0f} % of it is the checkpoint's own memory."
+    words += " All of θ is read besides: the map below tells whose text it holds."
     if not best:
         words += " No text of yours is among it: the answer rests on θ."
     parts.append(f"<p>{words}</p>")
