@@ -9,7 +9,7 @@ from core.bank import Bank, write_openings
 from core.baselines import make_reader
 from core.evaluate import main
 from core.evaluation import metrics
-from core.evaluation.commands import load_any
+from core.evaluation.commands import load_any, weights
 from core.evaluation.items import Plan, make_items
 from core.evaluation.records import Journal, markdown, summarise
 from core.evaluation.retention import Retention
@@ -259,3 +259,13 @@ def test_a_memory_reads_its_facts_and_its_text_in_their_order(position):
         write_openings(model, [told], bank)
         mine = run.bank.tokens[:, replay.blocks[place, model.config.num_blocks :]]
         assert float((mine - bank.tokens).norm() / bank.tokens.norm()) < 1e-4
+
+
+def test_a_run_is_of_the_weights_and_of_the_settings_they_are_read_with(tmp_path):
+    toy_checkpoints(tmp_path)
+    config = tmp_path / "mplus" / "config.json"
+    told, before = json.loads(config.read_text()), weights(str(tmp_path / "mplus"))
+    config.write_text(json.dumps(told | {"transformers_version": "0"}))
+    assert weights(str(tmp_path / "mplus")) == before
+    config.write_text(json.dumps(told | {"retrieval_bias": 0.25}))
+    assert weights(str(tmp_path / "mplus")) != before

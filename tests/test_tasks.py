@@ -342,6 +342,16 @@ def test_generated_updates_are_the_same_again_and_say_one_thing_twice():
         own_words.load("updates:x", tokenizer, [1], (0,), 20, 0)
 
 
+def test_practised_sentences_are_of_all_kinds_and_end_with_what_answers():
+    tokenizer = toy_tokenizer()
+    examples, problems = own_words.load("sentences:3", tokenizer, [1], (0,), 30, 0)
+    assert examples == own_words.load("sentences:3", tokenizer, [1], (0,), 30, 0)[0] and not problems
+    assert {example.group for example in examples} == {"practised sentence 0", "practised change 0", "practised pair 0"}
+    for example in examples:
+        assert example.questions[0].answers[0] in example.texts[-1]
+        assert len(example.texts) == 1 + ("sentence" not in example.group)
+
+
 def test_an_outdated_value_in_the_answer_is_wrong():
     question = Question("What is the code?", ("57",), "current", labels=("12",))
     assert [METRICS["current"](text, question) for text in ("57", "It was 12, now 57", "12", "")] == [1, 0, 0, 0]

@@ -39,14 +39,17 @@ def load_any(name: str, device: str | None = None, dtype: str = "float32", **set
 
 
 def weights(name: str) -> str:
-    """Which weights a checkpoint has: the hub's commit, or the first 12 digits of a SHA-256 over the weight files.
+    """Which weights a checkpoint has: the hub's commit, or the first 12 digits of a SHA-256 over them and the config.
 
-    It is among a run's settings: answers of weights that were exchanged since are not taken for the new ones'.
+    It is among a run's settings: answers of weights that were exchanged since, or read in another way
+    (`retrieval_bias` and others are the config's), are not taken for the new ones'.
     """
     folder = find(name)
     if folder.parent.name == "snapshots":
         return folder.name[:12]
-    digest = hashlib.sha256()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("transformers_version", None)  # of the library that saved it, not of the model
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for path in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

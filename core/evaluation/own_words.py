@@ -2,7 +2,7 @@
 
 Rows are {fact, question, answer} or {facts, question, answer, kind, outdated}: several texts in order; `outdated`, what
 a later text has replaced, must not be in the answer. "updates:SEED" instead of a file: generated statements that a
-later one contradicts.
+later one contradicts; "sentences:SEED": the sentences by hand that mini has practised, their slots filled anew.
 """
 
 import random
@@ -12,10 +12,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..world import World
+from ..world.everyday import draw_everyday
 from .examples import Example, Question
 from .texts import Rows, read_rows, seed_of
 
-UPDATES = "updates:"
+UPDATES, SENTENCES = "updates:", "sentences:"
 
 
 def load(
@@ -25,6 +26,8 @@ def load(
     """Every row at every length: so many tokens of the distractors `stream`, from a random place, follow its facts."""
     if source.startswith(UPDATES):
         found = Rows(generated_updates(seed_of(source, UPDATES), num or 100))
+    elif source.startswith(SENTENCES):
+        found = Rows(practised_sentences(seed_of(source, SENTENCES), num or 100))
     else:
         found = read_rows(source, {"question": str, "answer": str}, _check)
     examples = []
@@ -49,6 +52,18 @@ def generated_updates(seed: int, num: int) -> list[dict[str, Any]]:
         if old.answer not in new.answer:
             told = {"facts": [old.fact, new.fact], "question": new.question, "answer": new.answer}
             rows.append(told | {"outdated": old.answer, "kind": "generated update"})
+    return rows
+
+
+def practised_sentences(seed: int, num: int) -> list[dict[str, Any]]:
+    """Rows of one sentence by hand, and as many of two: a change, or a pair that only together answers."""
+    world, rows = World(random.Random(seed)), []
+    for number in range(num):
+        one = draw_everyday(world, two=number % 2 == 1)
+        kind = "sentence" if not one.earlier else "change" if one.outdated else "pair"
+        question, answer = world.pick(one.asked)
+        texts = [text for text in (one.earlier, one.text) if text]
+        rows.append({"facts": texts, "question": question, "answer": answer, "kind": f"practised {kind}"})
     return rows
 
 
