@@ -162,6 +162,12 @@ def test_measurements_are_read_from_their_files(tmp_path):
     assert results.said({"accuracy": 0.1234, "low": 0.1, "high": 0.2}) == "0.123 (0.100-0.200)"
 
 
+def test_nine_curves_have_nine_colours():
+    names = {f"found_{number}": f"layer {number}" for number in range(9)}
+    figure = plots.curves([{"step": 1, **dict.fromkeys(names, 0.5)}], "step", names, "share")
+    assert len({trace.line.color for trace in figure.data}) == len(figure.data) == 9
+
+
 def test_curves_of_several_models_ratios_or_live_facts_stay_apart():
     row = {"method": "memoryllm", "distance": 0, "accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 10}
     for key, values, said in (

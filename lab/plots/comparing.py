@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from .look import PALETTE, finish, method_colour, method_name, share_of
+from .look import colour, finish, method_colour, method_name, share_of
 
 
 def retention(rows: Sequence[Mapping]) -> go.Figure:
@@ -119,7 +119,7 @@ def measured(rows: Sequence[Mapping]) -> go.Figure | None:
             "thickness": 1, "width": 3,
         }  # fmt: skip
         x = [row[key] for row in mine]
-        hue = method_colour(method) if methods.count(method) == 1 else PALETTE[number % len(PALETTE)]
+        hue = method_colour(method) if methods.count(method) == 1 else colour(number + 1)
         if key == "group":
             figure.add_bar(x=[str(v) for v in x], y=y, name=name, marker={"color": hue}, error_y=band)
         else:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from .look import PALETTE, finish
+from .look import colour, finish
 
 
 def resources(
@@ -14,7 +14,7 @@ def resources(
     figure = go.Figure()
     for index, (name, values) in enumerate(lines.items()):
         figure.add_scatter(x=list(times), y=[v / 2**20 for v in values], name=name, mode="lines",
-                           line={"shape": "hv", "color": PALETTE[index % len(PALETTE)], "width": 2})  # fmt: skip
+                           line={"shape": "hv", "color": colour(index + 1), "width": 2})  # fmt: skip
     for number, (second, event) in enumerate(list(marks)[-12:]):
         if times and second >= times[0]:
             figure.add_vline(
@@ -41,7 +41,7 @@ def curves(rows: Sequence[Mapping], x: str, names: Mapping[str, str], y: str) ->
         if points:
             figure.add_scatter(x=[p[0] for p in points], y=[p[1] for p in points], name=said,
                                mode="lines" if len(points) > 40 else "lines+markers", marker={"size": 4},
-                               line={"color": PALETTE[index % len(PALETTE)], "width": 2})  # fmt: skip
+                               line={"color": colour(index + 1), "width": 2})  # fmt: skip
     phase, count = None, 0
     for row in rows:
         if x in row and _phase(row) != phase:
