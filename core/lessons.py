@@ -28,10 +28,14 @@ class Context(NamedTuple):
 
 
 class Chunks(NamedTuple):
-    """ids: C chunks of n tokens for each of B memories. items[b][c]: what can be asked about that chunk."""
+    """ids: C chunks of n tokens for each of B memories. items[b][c]: what can be asked about that chunk.
+
+    earlier[b]: the chunk that what is asked goes on from or replaces, -1 where there is none.
+    """
 
     ids: list[list[list[int]]]
     items: list[list[list[Item]]]
+    earlier: list[int]
 
 
 class Lessons:
@@ -126,7 +130,7 @@ class Lessons:
         # Facts that fill a long chunk by themselves are too rare to wait for, unless short ones are repeated.
         alone = length <= max(self.chunk_size * 11 // 16, 2 * self.min_chunk) and self.rng.random() < 0.85
         overlap = self.kept and length == self.chunk_size and count > 1
-        ids, items = [], []
+        ids, items, earlier = [], [], []
         for _ in range(batch):
             pairs: list[tuple[list[int], list[Item]]] = []
             if overlap and self.rng.random() < TEXTS:
@@ -137,11 +141,11 @@ class Lessons:
                 else:
                     pairs.append((alone and self.alone(length)) or self.chunk(length))
             row, asked = [chunk for chunk, _ in pairs], [known for _, known in pairs]
-            if count > 1 and 16 * length >= 11 * self.chunk_size and self.rng.random() < updates:
-                self._contradict(row, asked, length)
+            contradicts = count > 1 and 16 * length >= 11 * self.chunk_size and self.rng.random() < updates
+            earlier.append(self._contradict(row, asked, length) if contradicts else -1)
             ids.append(row)
             items.append(asked)
-        return Chunks(ids, items)
+        return Chunks(ids, items, earlier)
 
     def text(self, count: int) -> list[tuple[list[int], list[Item]]]:
         """Statements in a row, in so many chunks that overlap."""
@@ -188,14 +192,16 @@ class Lessons:
         """Positions that questions stand farther away than they need to: up to `most` for three of four."""
         return [self.rng.randrange(most) if most and self.rng.random() < 0.75 else 0 for _ in range(count)]
 
-    def _contradict(self, row: list[list[int]], asked: list[list[Item]], length: int) -> None:
+    def _contradict(self, row: list[list[int]], asked: list[list[Item]], length: int) -> int:
+        """Put a fact into the row and, later, what replaces it or goes on from it; returns the earlier chunk, or -1."""
         old, new = self.facts.update()
         if max(len(old), len(new.statement)) > length:
-            return
+            return -1
         first, second = sorted(self.rng.sample(range(len(row)), 2))
         row[first], row[second] = self._ending_in(old, length), self._ending_in(new.statement, length)
         # Nothing else is asked of this memory: else one question in thirty would be about changes.
         asked[:] = [[new] if number == second else [] for number in range(len(row))]
+        return first
 
     def _ending_in(self, ids: list[int], length: int) -> list[int]:
         """A chunk whose last tokens, those that stay, are these, as often as ingestion would write them."""

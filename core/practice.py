@@ -76,7 +76,7 @@ class Practice(nn.Module):
     def blocks(self, task: Task) -> tuple[Tensor, dict[str, float]]:
         """Facts in freshly written blocks, and nothing else in memory; whole chunks are asked back as well."""
         count = self.rng.choice(task.chunks)
-        ids, items = self._chunks(task, count)
+        ids, items, _ = self._chunks(task, count)
         written = write_chunks(self.model, ids, self.past.newest(task.batch, (count + 1) // 2))
         self.past.add(written[:, :, :2])
         rows, sources = self._questions(items, task.questions, 2.0)
@@ -98,7 +98,7 @@ class Practice(nn.Module):
     def memory(self, task: Task, retriever_alone: bool = False) -> tuple[Tensor, dict[str, float]]:
         """Facts in a memory that has read much else before and since."""
         count = self.rng.choice(task.chunks)
-        ids, items = self._chunks(task, count, task.updates)
+        ids, items, earlier = self._chunks(task, count, task.updates)
         written = write_chunks(self.model, ids, self.past.newest(task.batch, (count + 1) // 2))
         size = self.rng.choice(task.num_blocks)
         ages = [self.lessons.ages(count, FARTHEST if self.rng.random() < task.far else max(8, 2 * size)) for _ in ids]
@@ -108,9 +108,8 @@ class Practice(nn.Module):
         for index, row in enumerate(rows):
             sources[index, : len(row)] = torch.tensor(answered[index], dtype=torch.int64)
             rows[index] = row or [Passage(self.lessons.prose.window(8), 7, 0.0)]
-        prompts = [[passage.start for passage in row] for row in rows]
         with attention_of(self.model, task.pointer > 0 and not retriever_alone) as weights:
-            outcome, packed, figures, extra, held = self._read(task, written, ages, size, rows, sources, prompts)
+            outcome, packed, found, extra, held = self._read(task, written, ages, size, rows, sources, earlier)
         pointer, pointed = self._pointer(task, weights, held, rows, answered, ids)
         hits = self._hits(packed, outcome, rows)
         kept, identity = self._identity(written, ids)
@@ -119,8 +118,8 @@ class Practice(nn.Module):
         hits = [hit for hit, (b, q) in zip(hits, places(rows), strict=True) if sources[b, q] >= 0]
         for name, lower, upper in BANDS:
             band = [hit for hit, age in zip(hits, old, strict=True) if lower <= age < upper]
-            figures |= {name: mean(band)} if band else {}
-        return loss, figures | identity | pointed | ({"memory": mean(hits)} if hits else {})
+            found |= {name: mean(band)} if band else {}
+        return loss, found | identity | pointed | ({"memory": mean(hits)} if hits else {})
 
     def retriever(self, task: Task) -> tuple[Tensor, dict[str, float]]:
         """As `memory`, but only the retriever learns: the rest is run without a gradient, which is much faster."""
@@ -140,23 +139,24 @@ class Practice(nn.Module):
         apart = task.long_term and self.rng.random() < APART
         ages = [self.lessons.ages(count, FARTHEST) if apart else list(range(count - 1, -1, -1)) for _ in rows]
         size, nothing = self.rng.choice(task.num_blocks), torch.full((task.batch, 1), -1)
-        outcome, *_, extra, _ = self._read(task, written, ages, size, rows, nothing, prompts, continued=True)
+        outcome, *_, extra, _ = self._read(task, written, ages, size, rows, nothing, prompts=prompts, continued=True)
         return outcome.loss + extra, {"prose_loss": outcome.loss.item()}
 
     # ── what they share ──
 
-    def _read(self, task, written, ages, size, rows, sources, prompts, continued=False):
+    def _read(self, task, written, ages, size, rows, sources, earlier=None, prompts=None, continued=False):
         """(outcome behind θ and what Θ gives, packed rows, retriever's figures, its loss, where tokens are from)."""
         past = self.past.others()
-        around = surround(written, past, ages, size, self.generator)
-        packed = self._packed(rows)
+        around, packed = surround(written, past, ages, size, self.generator), self._packed(rows)
         config, none, prefix = self.model.config, torch.zeros((), device=self._device), None
         if task.long_term:
-            rivals = torch.randint(past.shape[1], (task.rivals,), generator=self.generator)
-            known, asking = sources[:, : max(map(len, rows))], packed.prompt_mask(prompts)
+            rivals = torch.randint(past.shape[1], (task.rivals,), generator=self.generator).to(self._device)
+            known = sources[:, : max(map(len, rows))]
+            asking = packed.prompt_mask(prompts or [[passage.start for passage in row] for row in rows])
+            top, earlier = config.num_retrieved // config.block_size, torch.tensor(earlier or [-1] * len(rows))
             prefix = TaughtPrefix(
-                self.model, around, written, past[:, rivals.to(self._device)], torch.tensor(ages), asking,
-                packed.segments, known, continued, config.num_retrieved // config.block_size, 0.4, self.generator,
+                self.model, around, written, past[:, rivals], torch.tensor(ages), asking, packed.segments, known,
+                continued, top, 0.4, self.generator, earlier,
             )  # fmt: skip
             outcome = predict(self.model, packed, prefix, prefix.num_memory)
             figures = {f"found_{layer}": found for layer, found in enumerate(prefix.found)}
@@ -197,12 +197,12 @@ class Practice(nn.Module):
         loss, right = identity_loss(self.model, written, ids, self.often, self.generator)
         return IDENTITY_WEIGHT * loss, {f"kept_{layer}": share for layer, share in enumerate(right, start=1)}
 
-    def _chunks(self, task: Task, count: int, updates: float = 0.0) -> tuple[Tensor, list[list[list[Item]]]]:
+    def _chunks(self, task: Task, count: int, updates: float = 0.0) -> tuple[Tensor, list[list[list[Item]]], list[int]]:
         length = self.lessons.length(self.rng.random() < task.short)
         chunks = self.lessons.chunks(task.batch, count, length, updates, task.alike)
         ids = torch.tensor(chunks.ids).to(self._device)
         self.tokens += ids.numel()
-        return ids, chunks.items
+        return ids, chunks.items, chunks.earlier
 
     def _packed(self, rows: list[list[Passage]], gap: int = 0) -> Packed:
         gaps = self.lessons.gaps(len(rows), gap)

@@ -18,6 +18,7 @@ from .retriever import below_best, overtaken
 
 FAR = -1e4
 MANY = 4  # tokens of the right block that must have left θ before it is worth finding
+EARLIER = 0.5  # what finding an earlier sentence is worth that the answering one goes on from or replaces
 
 
 @dataclass
@@ -29,7 +30,9 @@ class TaughtPrefix:
     blocks (L, B, C, K, d), past (L, m, K, d): the lesson's blocks and m rivals. ages (B, C): of the lesson's chunks.
     asked (B, Q, W): 1 on the question's tokens. segments (B, W): the number of a token's question. sources (B, Q): the
     chunk that answers it, -1 where there is none. continued: the rows go on with the text of the chunks, so all of a
-    memory's own blocks are right.
+    memory's own blocks are right. earlier (B,): the chunk that the answering one goes on from or replaces, -1 for none;
+    it is to be found as well: a question about two sentences needs both, and which was said last shows only where both
+    are there.
     top: blocks that come back per row. shown: how often the right block is put among them where it was missed.
     """
 
@@ -45,6 +48,7 @@ class TaughtPrefix:
     top: int
     shown: float
     generator: torch.Generator
+    earlier: Tensor
     places: dict[int, Tensor] = field(default_factory=dict)
     losses: list[Tensor] = field(default_factory=list)
     found: list[float] = field(default_factory=list)
@@ -59,7 +63,7 @@ class TaughtPrefix:
         span = math.exp(torch.empty(()).uniform_(math.log(4), math.log(1500), generator=self.generator).item())
         rivals = torch.rand(self.past.shape[1], generator=self.generator) * span
         self.all_ages = torch.cat([self.ages.flatten().float(), rivals]).to(device)
-        self.sources = self.sources.to(device)
+        self.sources, self.earlier = self.sources.to(device), self.earlier.to(device)
 
     @property
     def num_memory(self) -> int:
@@ -132,9 +136,11 @@ class TaughtPrefix:
 
     def _learn(self, scores: Tensor, gone: Tensor) -> None:
         batch, count = self.own.shape
-        right = self.sources[..., None] == torch.arange(count, device=scores.device)
-        right = (right | self.continued) & (gone.sum(-1) >= MANY).view(batch, 1, count)
+        chunks = torch.arange(count, device=scores.device)
+        there = (gone.sum(-1) >= MANY).view(batch, 1, count)
+        right = ((self.sources[..., None] == chunks) | self.continued) & there
         worth = right.any(-1)
+        right = right + EARLIER * ((self.earlier[:, None, None] == chunks) & there)
         if not worth.any():
             return
         own = self.own[:, None].expand(right.shape)

@@ -196,10 +196,10 @@ def test_an_update_is_told_in_the_tokens_that_stay():
         chunk = lessons._ending_in(statement, 62)
         assert len(chunk) == 62 and chunk[-times * len(statement) :] == statement * times
     row, asked = [[0] * 62 for _ in range(4)], [[] for _ in range(4)]
-    lessons._contradict(row, asked, 62)
+    earlier = lessons._contradict(row, asked, 62)
     (place,) = (index for index, items in enumerate(asked) if items)
     assert row[place][-len(asked[place][0].statement) :] == asked[place][0].statement
-    assert sum(chunk != [0] * 62 for chunk in row[:place]) == 1 and not any(map(any, row[place + 1 :]))
+    assert [number for number, chunk in enumerate(row) if any(chunk)] == [earlier, place]
 
 
 def test_a_short_text_is_repeated_as_ingestion_repeats_it():

@@ -18,6 +18,7 @@ from core.refit import refit_retrievers, score
 from core.retrieval_lesson import MANY, TaughtPrefix
 from core.retriever import Keys, block_late_interaction, overtaken
 from core.streams import Question
+from core.world import statements
 from tests.learners import little_config, little_lessons, little_tokenizer
 
 SIZE = little_config().block_size
@@ -226,7 +227,7 @@ def taught(model):
     )
     sources = torch.tensor([[0, 1], [0, -1]])
     prefix = TaughtPrefix(model, around, written, past, torch.tensor(ages), packed.prompt_mask([[6, 5], [3]]),
-                          packed.segments, sources, False, 4, 0.0, generator)  # fmt: skip
+                          packed.segments, sources, False, 4, 0.0, generator, torch.tensor([-1, -1]))  # fmt: skip
     return prefix, packed, written, past
 
 
@@ -282,6 +283,17 @@ def test_where_a_text_goes_on_all_of_its_own_blocks_that_left_are_right(taught):
     prefix.continued = False
     prefix._learn(scores, gone)
     assert len(prefix.losses) == 1  # no question has an answer here
+
+
+def test_what_an_answer_goes_on_from_is_worth_half_of_it(taught):
+    prefix = taught[0]
+    prefix.sources[:], prefix.earlier[:] = torch.tensor([[1, -1], [2, -1]]), torch.tensor([0, 1])
+    scores = torch.randn(2, 2, 15, generator=torch.Generator().manual_seed(3))
+    gone = torch.zeros(6, SIZE, dtype=torch.bool)
+    gone[[0, 1, 4]] = True  # of the second memory only what came before the answer has left θ: nothing is to be found
+    prefix._learn(scores, gone)
+    missed = -scores[0, 0].log_softmax(-1)
+    torch.testing.assert_close(prefix.losses[-1], (2 * missed[1] + missed[0]) / 3)
 
 
 @torch.no_grad()
@@ -363,7 +375,8 @@ def test_the_copying_circuit_copies_before_any_training(layers):
 
 
 @pytest.mark.parametrize("steps", [0, 12])
-def test_refitted_retrievers_find_the_block_with_the_answer(steps):
+def test_refitted_retrievers_find_the_block_with_the_answer(steps, monkeypatch):
+    monkeypatch.setattr(statements, "SHARE_EVERYDAY", 0.4)  # most questions of those share no word with their answer
     tokenizer = little_tokenizer()
     model, lessons = recipe_model(little_config(retriever_size=48, num_retrieved=64), 0), little_lessons(tokenizer)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
