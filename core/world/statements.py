@@ -18,7 +18,7 @@ CLAUSE = "clause"
 REAL = "real"
 EVERYDAY = "everyday"
 SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand
-SHARE_EVERYDAY, TWO = 0.6, 0.35  # of the rest sentences by hand; of these, so many are two; of the rest, in shares:
+SHARE_EVERYDAY, TWO = 0.6, 0.25  # of the rest sentences by hand; of these, so many are two; of the rest, in shares:
 COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # what is left are facts of two parts
 
 
