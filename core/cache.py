@@ -217,8 +217,11 @@ class MemoryCache(Cache):
 
 
 def rotated(heads: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
-    """RoPE of heads (B, heads, n, head dim) by cos and sin (1, 1, n, head dim), perhaps put into `out`."""
-    return torch.addcmul(torch.mul(heads, cos, out=out), rotate_half(heads), sin, out=out)
+    """RoPE of heads (B, heads, n, head dim) by cos and sin (1, 1, n, head dim), perhaps put into `out`.
+
+    Each product is rounded, as in transformers; what `addcmul` does depends on the processor.
+    """
+    return torch.add(torch.mul(heads, cos, out=out), rotate_half(heads) * sin, out=out)
 
 
 def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:

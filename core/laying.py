@@ -1,11 +1,13 @@
 """Memory tokens laid down as keys and values in front of a prompt, in one pass over them, compiled."""
 
+from functools import partial
+
 import numpy as np
 
 from .tiles import compiled
 
 
-@compiled
+@partial(compiled, fastmath=False)  # each product is rounded, as in `core.cache.rotated`
 def lay(joined, places, cos, sin, start, keys, values):
     """Put tokens (P, 2 · kv heads · head dim), their keys before RoPE and their values, into rows `start` ... of keys
     and values (kv heads, capacity, head dim), the keys turned to the places (P,) that cos and sin (n, head dim) have.

@@ -34,9 +34,12 @@ POWERS = tuple(np.float32(math.log(2) ** n / math.factorial(n)) for n in range(7
 """2^x as a polynomial, within 2e-7 for -1/2 ... 1/2."""
 
 
-def compiled(function):
-    """`function` compiled, and kept on the disk where numba finds a folder that it may write to."""
-    options = {"fastmath": ANY_ORDER, "nogil": True, "error_model": "numpy"}  # no check for zero before a division
+def compiled(function, fastmath: Any = ANY_ORDER):
+    """`function` compiled, and kept on the disk where numba finds a folder that it may write to.
+
+    fastmath: what may be computed otherwise than it stands there; False for nothing.
+    """
+    options = {"fastmath": fastmath, "nogil": True, "error_model": "numpy"}  # no check for zero before a division
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither beside this file nor in the user's folder for caches

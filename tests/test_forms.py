@@ -24,7 +24,7 @@ def grow(model, memories, writes=12, seed=1):
 @pytest.mark.parametrize("rules", ["paper", "released"])
 @pytest.mark.parametrize(
     ("relevance", "bias", "off"),  # where scores are added to attention, so is the rounding of θ's keys, made anew
-    [("dot", 0.0, 3e-5), ("mean_sigmoid", 0.0, 3e-5), ("block", 0.0, 4e-5), ("block", 0.5, 1e-4)],
+    [("dot", 0.0, 3e-5), ("mean_sigmoid", 0.0, 3e-5), ("block", 0.0, 3e-5), ("block", 0.5, 1e-4)],
 )
 @torch.no_grad()
 def test_projected_memory_and_buffers_give_the_logits_of_hidden_states(rules, relevance, bias, off):
@@ -35,8 +35,7 @@ def test_projected_memory_and_buffers_give_the_logits_of_hidden_states(rules, re
         expected, found = read_logits(model, [hidden], question)
         for memory, kept in ((projected, None), (projected, buffer), (projected, buffer)):
             logits, found_too = read_logits(model, [memory], question, buffer=kept)
-            # Into a buffer keys are turned by other code; with AVX-512 that makes up to 3.3e-5 of logits up to 4.
-            assert (logits.logits - expected.logits).abs().max() < off
+            assert (logits.logits - expected.logits).abs().max() < off  # into a buffer keys are turned by other code
             assert all(
                 torch.equal(a.rows, b.rows)
                 for x, y in zip(found, found_too, strict=True)

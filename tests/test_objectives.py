@@ -376,7 +376,7 @@ def test_the_copying_circuit_copies_before_any_training(layers):
 
 @pytest.mark.parametrize("steps", [0, 12])
 def test_refitted_retrievers_find_the_block_with_the_answer(steps, monkeypatch):
-    monkeypatch.setattr(statements, "SHARE_EVERYDAY", 0.4)  # most questions of those share no word with their answer
+    monkeypatch.setattr(statements, "SHARE_EVERYDAY", 0.4)  # the facts that its bounds were set for
     tokenizer = little_tokenizer()
     model, lessons = recipe_model(little_config(retriever_size=48, num_retrieved=64), 0), little_lessons(tokenizer)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
