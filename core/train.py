@@ -1,6 +1,6 @@
 """Train from the command line.
 
-python -m core.train --recipe mini --data novels/ --out runs/mini               a small M+ from nothing
+python -m core.train --recipe narrow --data novels/ --out runs/narrow           a small M+ from nothing
 python -m core.train --stage 1 --base meta-llama/Llama-3.1-8B --out runs/one    a stage of the paper on any Llama
 accelerate launch -m core.train …                  the same on many GPUs; on a CPU: torchrun --nproc-per-node 2 -m …
 torchrun -m core.train … --local-steps 50    processes average their weights now and then, not gradients every step
@@ -31,6 +31,7 @@ from .processes import accelerator
 from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
 from .refit import refit_retrievers
 from .training import Training, checkpoints
+from .widening import is_narrower, widened
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,7 +40,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--recipe", choices=sorted(SHAPES), help="a small model from nothing, all stages")
     what.add_argument("--stage", type=int, choices=(1, 2, 3), help="a stage of the paper, on top of --base")
     what.add_argument("--refit-retrievers", metavar="MODEL", help="fit only the retrievers of a small model anew")
-    parser.add_argument("--base", help="checkpoint to start from: M+, for a stage also any Llama")
+    parser.add_argument("--base", help="checkpoint to start from: M+, widened if need be; for a stage also any Llama")
     parser.add_argument("--lessons", help="of the recipe these alone, on top of --base: 4, or 4-5; they count from 1")
     parser.add_argument("--steps", type=int, help="of each of these lessons, instead of as many as the plan says")
     parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates of these lessons")
@@ -72,6 +73,8 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     if args.base:
         model = load_model(args.base, processes.device, **settings_of(args))
+        if is_narrower(model.config, SHAPES[args.recipe]):
+            model = widened(model, SHAPES[args.recipe], args.seed)
     else:
         model = recipe_model(MPlusConfig(**GEOMETRY, **SHAPES[args.recipe]), args.seed).to(processes.device)
     if plan[-1].refit and not model.config.num_retrieved:

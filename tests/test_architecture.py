@@ -19,7 +19,7 @@ FLOORS = (
     "processes",
     "state drops decoding model lexical_start fitting index",
     "memory",
-    "memory_file reading official induction",
+    "memory_file reading official induction widening",
     "reader checkpoint bank pointing",
     "context cost durable replay streams",
     "snapkv bm25 replay_cache lessons",
