@@ -86,11 +86,11 @@ def test_updates_of_both_kinds_are_practised():
     assert all(before and item.statement and item.questions for before, item in updates)
 
 
-@pytest.mark.parametrize("name", ["own_words.jsonl", "own_words_fresh.jsonl", "own_words_several.jsonl"])
+@pytest.mark.parametrize("name", ["own_words", "own_words_fresh", "own_words_several", "own_words_held_out"])
 def test_no_line_is_a_fact_that_mini_is_measured_on(name):
     """A line has hardly more than half of its words in common with any fact of the sets by hand."""
     lines = [content(f"{line.earlier} {line.text}") for line in LINES]
-    for row in map(json.loads, (DATA / name).read_text("utf-8").splitlines()):
+    for row in map(json.loads, (DATA / f"{name}.jsonl").read_text("utf-8").splitlines()):
         words = content(" ".join(row["facts"] if "facts" in row else [row["fact"]]))
         nearest = max(lines, key=lambda line: len(line & words) / max(len(line | words), 1))
         assert len(nearest & words) <= 0.5 * len(nearest | words), (row, nearest)
