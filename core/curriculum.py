@@ -163,12 +163,12 @@ MINI = (
 goes into reading facts that are certainly there, where a step asks the most questions a second."""
 
 SHAPES = {
-    "narrow": {
+    "mini": {
         "vocab_size": 2048, "hidden_size": 160, "intermediate_size": 448, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "retriever_size": 48, "lora_rank": 8,
         "lora_alpha": 16.0,
     },
-    "mini": {
+    "wide": {
         "vocab_size": 2048, "hidden_size": 320, "intermediate_size": 896, "num_hidden_layers": 6,
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 32, "retriever_size": 48, "lora_rank": 8,
         "lora_alpha": 16.0,
@@ -179,8 +179,8 @@ SHAPES = {
         "lora_alpha": 32.0,
     },
 }  # fmt: skip
-"""Models that `--recipe` builds, of about 2.5, 8 and 25 million parameters; a narrower `--base` is widened to them
-(`core.widening`). From nothing a CPU gets farther with the narrow one, and mini was one for most of its life."""
+"""Models that `--recipe` builds, of about 2.5, 8 and 25 million parameters; the latter two are for a GPU. A narrower
+`--base` is widened to them (`core.widening`)."""
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
     "min_chunk": 44, "overlapped": 1024, "prompt_window": 512, "rules": "paper", "relevance": "block",

@@ -1,6 +1,6 @@
 """Train from the command line.
 
-python -m core.train --recipe narrow --data novels/ --out runs/narrow           a small M+ from nothing
+python -m core.train --recipe mini --data novels/ --out runs/mini               a small M+ from nothing
 python -m core.train --stage 1 --base meta-llama/Llama-3.1-8B --out runs/one    a stage of the paper on any Llama
 accelerate launch -m core.train …                  the same on many GPUs; on a CPU: torchrun --nproc-per-node 2 -m …
 torchrun -m core.train … --local-steps 50    processes average their weights now and then, not gradients every step

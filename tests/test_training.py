@@ -112,7 +112,7 @@ def test_the_curricula_say_what_they_promise():
 def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
     (tmp_path / "book.txt").write_text("The ferry leaves at noon, and the harbour is quiet afterwards. " * 400)
     exact = ["--precision", "no"]
-    line = f"--recipe narrow --lessons 4 --base memoryllm-mini --data {tmp_path / 'book.txt'} --out {tmp_path / 'run'}"
+    line = f"--recipe mini --lessons 4 --base memoryllm-mini --data {tmp_path / 'book.txt'} --out {tmp_path / 'run'}"
     assert train.main([*line.split(), "--max-steps", "1", *exact]) == 0
     base, found = (core.load_model(name) for name in ("memoryllm-mini", checkpoints(tmp_path / "run")[-1]))
     changed = [
@@ -131,7 +131,7 @@ def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
     ):
         assert (
             train.main(
-                ["--recipe", "narrow", *options.split(), "--data", str(tmp_path), "--out", str(tmp_path / "no"), *exact]
+                ["--recipe", "mini", *options.split(), "--data", str(tmp_path), "--out", str(tmp_path / "no"), *exact]
             )
             == 1
         )

@@ -71,7 +71,7 @@ def test_it_only_grows():
 
 def test_a_recipe_widens_a_narrower_base(tmp_path):
     (tmp_path / "book.txt").write_text("The ferry leaves at noon, and the harbour is quiet afterwards. " * 400)
-    line = f"--recipe mini --lessons 4 --base memoryllm-mini --data {tmp_path / 'book.txt'} --out {tmp_path / 'run'}"
+    line = f"--recipe wide --lessons 4 --base memoryllm-mini --data {tmp_path / 'book.txt'} --out {tmp_path / 'run'}"
     assert train.main([*line.split(), "--max-steps", "1", "--precision", "no"]) == 0
     found = core.load_model(checkpoints(tmp_path / "run")[-1]).config
-    assert core.load_model("memoryllm-mini").config.hidden_size < found.hidden_size == SHAPES["mini"]["hidden_size"]
+    assert core.load_model("memoryllm-mini").config.hidden_size < found.hidden_size == SHAPES["wide"]["hidden_size"]

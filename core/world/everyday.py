@@ -18,6 +18,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from . import everyday_words as more
+from .amounts import amount, date, price, time
 from .synonyms import reword
 from .words import ADJECTIVES, ANIMALS, DAYS, FIRST_NAMES, FOODS, KIN, MONTHS, PLACES, THINGS, TRADES
 
@@ -27,32 +29,32 @@ TRIES = 200  # values for the slots of a line
 REWORDED = 0.15  # of the questions are asked in other words than they are written with
 ENDS = "Lane Road Street Close Row Square Alley Hill Way Terrace".split()
 FIRMS = "{} & Sons|{} Bakery|{} Motors|{} Books|{} Travel|{} Foods|{} Partners|{}co|{}|The {}".split("|")
-PRICES = "{} euros|{} euros|${}|{} pounds|{} dollars".split("|")
 
 KINDS: dict[str, Callable[[Any], str]] = {
-    "name": lambda world: world.pick(FIRST_NAMES) if world.rng.random() < 0.5 else world.name(),
-    "person": lambda world: world.person(),
-    "kin": lambda world: world.pick(KIN),
-    "town": lambda world: world.town(),
+    "name": lambda world: _name(world),
+    "person": lambda world: _person(world),
+    "kin": lambda world: world.pick(KIN if world.rng.random() < 0.5 else more.KIN),
+    "town": lambda world: world.town() if world.rng.random() < 0.5 else world.pick(more.TOWNS),
     "street": lambda world: f"{_invented(world, THINGS)} {world.pick(ENDS)}",
     "firm": lambda world: world.pick(FIRMS).format(world.invented().capitalize()),
     "word": lambda world: _invented(world, world.words or THINGS),
     "thing": lambda world: f"{world.pick(ADJECTIVES)} {_noun(world)}",
     "object": lambda world: _noun(world),
     "room": lambda world: world.pick(PLACES),
-    "food": lambda world: world.pick(FOODS),
-    "animal": lambda world: world.pick(ANIMALS),
-    "job": lambda world: world.pick(TRADES),
-    "color": lambda world: world.pick(ADJECTIVES[:12]),
-    "number": lambda world: str(world.rng.randrange(2, world.rng.choice((30, 100, 1000)))),
-    "small": lambda world: str(world.rng.randrange(2, 13)),
+    "food": lambda world: world.pick(FOODS if world.rng.random() < 0.5 else more.FOODS),
+    "animal": lambda world: world.pick(ANIMALS if world.rng.random() < 0.5 else more.ANIMALS),
+    "job": lambda world: world.pick(TRADES if world.rng.random() < 0.5 else more.JOBS),
+    "color": lambda world: world.pick(ADJECTIVES[:12] if world.rng.random() < 0.6 else more.COLORS),
+    "number": lambda world: amount(world, world.rng.choice((30, 100, 1000))),
+    "small": lambda world: amount(world, 13),
+    "digits": lambda world: str(world.rng.randrange(2, world.rng.choice((10, 100)))),
     "code": lambda world: world.code(),
     "year": lambda world: world.year(),
-    "date": lambda world: world.date(),
+    "date": date,
     "day": lambda world: world.pick(DAYS),
     "month": lambda world: world.pick(MONTHS),
-    "time": lambda world: world.time(),
-    "price": lambda world: world.pick(PRICES).format(world.rng.randrange(2, world.rng.choice((30, 100, 900)))),
+    "time": time,
+    "price": price,
     "phone": lambda world: f"{world.rng.randrange(100, 1000)}-{world.rng.randrange(10_000):04d}",
 }  # fmt: skip
 
@@ -133,9 +135,32 @@ class _Filling:
         return self.values[kind + number]
 
 
+def _name(world: Any) -> str:
+    """A given name mostly, at times an invented one, or a surname with how its bearer is addressed."""
+    luck = world.rng.random()
+    if luck < 0.35:
+        return world.name()
+    if luck < 0.9:
+        return world.pick(FIRST_NAMES if luck < 0.55 else more.GIVEN_NAMES)
+    return _addressed(world)
+
+
+def _person(world: Any) -> str:
+    luck = world.rng.random()
+    if luck < 0.4:
+        return world.person()
+    return f"{world.pick(more.GIVEN_NAMES)} {world.pick(more.SURNAMES)}" if luck < 0.75 else _addressed(world)
+
+
+def _addressed(world: Any) -> str:
+    return f"{world.pick(more.STYLES)} {world.pick(more.SURNAMES if world.rng.random() < 0.7 else more.GIVEN_NAMES)}"
+
+
 def _invented(world: Any, words: Sequence[str]) -> str:
     return (world.invented() if world.rng.random() < 0.5 else world.pick(words)).capitalize()
 
 
 def _noun(world: Any) -> str:
-    return world.pick(world.words) if world.words and world.rng.random() < 0.1 else world.pick(THINGS)
+    if world.words and world.rng.random() < 0.1:
+        return world.pick(world.words)
+    return world.pick(THINGS if world.rng.random() < 0.5 else more.OBJECTS)
