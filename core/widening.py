@@ -46,7 +46,7 @@ def widened(model: MPlusForCausalLM, shape: dict[str, Any], seed: int = 0) -> MP
         for name, tensor in wider.state_dict().items():
             tensor.copy_(_grown(name, found[name].float().cpu(), tensor.shape, share))
     wider.initially_written = model.initially_written
-    return wider.to(model.device, model.dtype)
+    return wider.to(model.device, model.dtype)  # type: ignore[arg-type]
 
 
 def widths(config: MPlusConfig) -> str:
