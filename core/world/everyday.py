@@ -104,8 +104,8 @@ def filled(world: Any, line: Everyday) -> Everyday:
             question, answer = fill(slots[0]), fill(slots[1])
             if answer in text and answer.lower() not in question.lower():
                 by_chance |= line.outdated and answer in earlier and slots[1] not in line.earlier
-                question = reword(world.rng, question, answer) if world.rng.random() < REWORDED else question
-                fair.append((question, answer))
+                other = reword(world.rng, question, answer) if world.rng.random() < REWORDED else question
+                fair.append((question if answer.lower() in other.lower() else other, answer))
         if fair and not by_chance:
             return Everyday(text, tuple(fair), earlier, line.outdated)
     raise ValueError(f"No answer to {line.text!r} is fair. Let it be a part of that sentence and not of its question.")
