@@ -58,7 +58,10 @@ def one(model: MPlusForCausalLM, offload: str, chunks: Tensor, limit: float, rou
     changed = seconds(lambda: placed.prefill(questions[:1]))
     first = [seconds(lambda q=q: placed.prefill(q[None])) for q in questions]
     one_more = decode(placed, questions[:1])[0]
-    setting = Setting(model.dtype, "smaller", offload, prompt=32, long_term=len(placed.memory.state.logs[0]), undo=0)
+    setting = Setting(
+        model.dtype, "smaller", offload, prompt=32, long_term=len(placed.memory.state.logs[0]), undo=0,
+        relaid=placed.buffer.relays,
+    )  # fmt: skip
     planned = memory_cost(model.config, setting)
     return {
         "tokens ingested": len(spent) * chunks.shape[1], "write, ms": 1000 * statistics.median(spent),

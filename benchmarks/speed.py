@@ -17,10 +17,10 @@ from benchmarks.shapes import MEDIUM, fill_long_term, random_chunks, random_mode
 from benchmarks.slow import SlowMPlus
 from benchmarks.timing import in_turns, now, save
 from core.adapters import READ, use_adapter
-from core.cache import PrefixBuffer
 from core.decoding import prepare_for_answers
 from core.memory import Memory
 from core.model import MPlusForCausalLM
+from core.prefix import PrefixBuffer
 from core.reading import MemoryPrefix, new_memory, write
 
 GATES = {"first token": 4.0, "decode": 3.0, "write": 1.5}
@@ -31,8 +31,9 @@ class FastMPlus:
 
     def __init__(self, model: MPlusForCausalLM, **settings: Any):
         """model: set up by `prepare_for_answers`. settings: of `new_memory`."""
-        self.model, self.buffer = model, PrefixBuffer()
+        self.model = model
         self.memory: Memory = new_memory(model, "smaller", **{"seed": 0} | settings)
+        self.buffer = PrefixBuffer(self.memory.place.relays)
 
     def write(self, ids: Tensor) -> None:
         write(self.model, [self.memory], ids)

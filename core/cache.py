@@ -2,128 +2,20 @@
 
 `LlamaAttention` asks its cache for keys and values, and `LlamaModel` asks it how many positions came before. So a cache
 that opens with memory is all M+ needs: positions, masks and `generate` follow from it, and transformers is not forked.
-
-A prefix comes in segments (bos, retrieved, θ). A segment with a key is unchanged for as long as its key is; a
-`PrefixBuffer` keeps its keys and values between questions, so that an unchanged θ is projected once and never copied.
+What a layer keeps of it, and for how long, is in `core.prefix`.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Sequence
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
-from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaModel, rotate_half
+from transformers.cache_utils import Cache
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
 from .laying import lay
+from .prefix import ROOM, Laid, Prefix, PrefixBuffer, PrefixLayer, RelaidLayer, Segment, Standing, rotated, split_heads
 from .products import direct
-
-ROOM = 256
-"""Positions a buffer grows by beyond what is needed, so that decoding does not copy the prefix for every token."""
-
-
-class Segment(NamedTuple):
-    """Part of a prefix. tokens (B or 1, P, d) are hidden states, or, `projected`, the layer's keys and values before
-    RoPE side by side (B or 1, P, 2 · kv heads · head dim). `key` names the content for a buffer; None: always new.
-    ranks (B or 1, P) int64: the position of each token within the segment; None: they stand in their order.
-    bias (B, n or 1, P): what is added to the attention that each prompt token, or all of them, pays to each of them."""
-
-    tokens: Tensor
-    projected: bool = False
-    key: Hashable = None
-    ranks: Tensor | None = None
-    bias: Tensor | None = None
-
-
-Prefix = Callable[[int, Tensor], Tensor | Sequence[Segment]]
-"""(layer index, that layer's normed input (B, n, d)) -> the memory the layer attends to: tokens, or segments of it."""
-
-
-class PrefixBuffer:
-    """Keys and values that outlive a question: per layer one preallocated pair (B, heads, capacity, head dim)."""
-
-    def __init__(self) -> None:
-        self.storage: dict[int, tuple[Tensor, Tensor]] = {}
-        self.held: dict[int, list[tuple[int, int, Hashable]]] = {}
-        self.rope: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(keys.nbytes + values.nbytes for keys, values in self.storage.values())
-
-
-class PrefixLayer(DynamicLayer):
-    """One layer's keys and values. It promises `prefix_length` positions before they exist, and grows without copying.
-
-    The mask is made once, before any layer runs. A cache that reported 0 then would get no mask column for the prefix,
-    and SDPA would silently cut the keys to the prompt's length.
-    """
-
-    def __init__(self, prefix_length: int, storage: tuple[Tensor, Tensor] | None = None):
-        super().__init__()
-        self.prefix_length, self.storage = prefix_length, storage
-        self.bias: Tensor | None = None  # (B, n or 1, p): of the first p positions; see `Segment`
-
-    def get_seq_length(self) -> int:
-        return super().get_seq_length() if self.is_initialized else self.prefix_length
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        if torch.is_grad_enabled():  # autograd must see every version, so there new tensors are made
-            return super().update(key_states, value_states, *args, **kwargs)
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        keys, values = self._with_room(key_states, start, end)
-        keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
-        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
-        return self.keys, self.values
-
-    def take_bias(self, segments: Sequence[Segment], like: Tensor) -> None:
-        """Keep what the segments add to the attention on them; those that say nothing add nothing."""
-        given = [segment.bias for segment in segments if segment.bias is not None]
-        if given:
-            shape = given[0].shape[:2]
-            parts = [
-                like.new_zeros(*shape, each.tokens.shape[1]) if each.bias is None else each.bias.to(like)
-                for each in segments
-            ]
-            self.bias = torch.cat(parts, dim=-1)
-
-    def biased(self, mask: Tensor | None, length: int) -> Tensor | None:
-        """The mask (B or 1, 1, n, keys) of `length` tokens, bool or additive, with what the memory adds; None: nothing
-        is hidden."""
-        if self.bias is None:
-            return mask
-        keys = self.get_seq_length() + length if mask is None else mask.shape[-1]
-        added = F.pad(self.bias, (0, keys - self.bias.shape[-1]))[:, None]
-        if mask is None:
-            return added
-        if mask.dtype != torch.bool:
-            return mask + added
-        return added.masked_fill(~mask, torch.finfo(added.dtype).min)
-
-    def add_positions(self, count: int) -> tuple[Tensor, Tensor, int]:
-        """Room for more positions, counted already; the caller fills it: storage of keys, of values, and the first
-        row."""
-        keys, start = cast(Tensor, self.keys), self.get_seq_length()
-        storage = self._with_room(keys, start, start + count)
-        self.keys, self.values = (each[:, :, : start + count] for each in storage)
-        return *storage, start
-
-    def _with_room(self, like: Tensor, start: int, end: int) -> tuple[Tensor, Tensor]:
-        """The storage behind `self.keys`, or a larger copy where it is full or beam search has replaced the keys."""
-        if self.storage is not None and self.storage[0].shape[2] >= end and len(self.storage[0]) == len(like):
-            own = not start or cast(Tensor, self.keys).data_ptr() == self.storage[0].data_ptr()
-            if own:
-                return self.storage
-        shape = (like.shape[0], like.shape[1], end + ROOM, like.shape[3])
-        grown = like.new_empty(shape), like.new_empty(shape)
-        if start:
-            grown[0][:, :, :start], grown[1][:, :, :start] = cast(Tensor, self.keys), cast(Tensor, self.values)
-        self.storage = grown
-        return grown
 
 
 class MemoryCache(Cache):
@@ -131,7 +23,12 @@ class MemoryCache(Cache):
 
     def __init__(self, prefix: Prefix, prefix_length: int, model: LlamaModel, buffer: PrefixBuffer | None = None):
         storage = buffer.storage if buffer else {}
-        layers = [PrefixLayer(prefix_length, storage.get(index)) for index in range(len(model.layers))]
+        layers = [
+            RelaidLayer(prefix_length, buffer)
+            if buffer and buffer.relays
+            else PrefixLayer(prefix_length, storage.get(i))
+            for i in range(len(model.layers))
+        ]
         super().__init__(layers=layers)  # type: ignore[arg-type]
         self.prefix, self.prefix_length, self.buffer = prefix, prefix_length, buffer
         self.checked: tuple[Tensor | None, bool] = None, False  # a mask, and whether it hides nothing but what follows
@@ -154,6 +51,10 @@ class MemoryCache(Cache):
         segments = [Segment(memory)] if isinstance(memory, Tensor) else memory
         slot.take_bias(segments, hidden)
         if self.buffer is not None and not torch.is_grad_enabled() and len(hidden) == 1:
+            if isinstance(slot, RelaidLayer) and any(
+                segment.projected and segment.key is not None for segment in segments
+            ):
+                return self._lay_each_time(segments, layer, slot, hidden)
             return self._lay_in_buffer(self.buffer, segments, layer, slot, hidden)
         pieces, start = [], 0
         for segment in segments:
@@ -189,6 +90,20 @@ class MemoryCache(Cache):
         slot.keys, slot.values = slot.storage[0][:, :, :start], slot.storage[1][:, :, :start]
         buffer.storage[index], buffer.held[index] = slot.storage, laid
 
+    def _lay_each_time(self, segments: Sequence[Segment], layer, slot: RelaidLayer, hidden: Tensor) -> None:
+        standing, kept, start = [], [], 0
+        for segment in segments:
+            length = segment.tokens.shape[1]
+            if segment.stands:
+                ranks = torch.arange(length) if segment.ranks is None else segment.ranks[0]
+                standing.append(Standing(start, segment.tokens.to(hidden), (start + ranks).to(hidden.device)))
+            else:
+                keys, values = split_heads(self._joined(segment, layer, hidden), layer.self_attn)
+                kept.append(Laid(start, rotated(keys, *self._rope(start, segment)), values.contiguous()))
+            start += length
+        self._check_length(start)
+        slot.hold(standing, kept, (self.cos[0], self.sin[0]))
+
     def _put(self, segment: Segment, joined: Tensor, layer, start: int, keys: Tensor, values: Tensor) -> None:
         """Put a segment's keys and values from `start` on into the storage (1, kv heads, capacity, head dim)."""
         if direct(joined) and joined.is_contiguous():
@@ -216,14 +131,6 @@ class MemoryCache(Cache):
         assert length == self.prefix_length, "a prefix must be as long as the cache promised"
 
 
-def rotated(heads: Tensor, cos: Tensor, sin: Tensor, out: Tensor | None = None) -> Tensor:
-    """RoPE of heads (B, heads, n, head dim) by cos and sin (1, 1, n, head dim), perhaps put into `out`.
-
-    Each product is rounded, as in transformers; what `addcmul` does depends on the processor.
-    """
-    return torch.add(torch.mul(heads, cos, out=out), rotate_half(heads) * sin, out=out)
-
-
 def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:
     """What memory tokens (..., d) contribute in a layer under the active adapter: keys before RoPE and values, joined.
 
@@ -235,9 +142,3 @@ def project(tokens: Tensor, layer: LlamaDecoderLayer) -> Tensor:
         return fused(tokens)
     normed = layer.input_layernorm(tokens)
     return torch.cat([layer.self_attn.k_proj(normed), layer.self_attn.v_proj(normed)], dim=-1)
-
-
-def split_heads(joined: Tensor, attention: LlamaAttention) -> tuple[Tensor, Tensor]:
-    """The inverse of the joining: (B, P, 2 · kv heads · head dim) -> keys and values (B, kv heads, P, head dim)."""
-    heads = joined.unflatten(-1, (2, -1, attention.head_dim))
-    return heads[:, :, 0].transpose(1, 2), heads[:, :, 1].transpose(1, 2)

@@ -18,7 +18,7 @@ from .model import MPlusForCausalLM
 from .placement import OFFLOADS, Placement
 
 SPARE = 256
-"""Positions a prefix buffer has beyond memory and prompt (`core.cache.ROOM`)."""
+"""Positions a prefix buffer has beyond memory and prompt (`core.prefix.ROOM`)."""
 
 PAPER_MB = {
     "Llama-3.1-8B, SnapKV": 32574.49,
@@ -46,7 +46,8 @@ COLUMNS = {"short": 5 * 8, "long": 4 * 8}
 @dataclass(frozen=True)
 class Setting:
     """How a model is used. form, stored: see `core.reading.new_memory`; offload: `core.placement`. chunk, prompt: in
-    tokens. long_term: tokens of Θ a layer. undo: ingests that can be taken back. fused: see `core.decoding`."""
+    tokens. long_term: tokens of Θ a layer. undo: ingests that can be taken back. fused: see `core.decoding`.
+    relaid: `PrefixBuffer.relays`, as on a GPU with offload "long"."""
 
     dtype: torch.dtype = torch.float32
     form: str = "smaller"
@@ -57,6 +58,7 @@ class Setting:
     fused: bool = False
     stored: str | None = None
     undo: int = 1
+    relaid: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,10 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
         positions * joined * 2 + chunk * (4 * d + 3 * config.intermediate_size) + layers * config.block_size * d
     )
     read = size * (setting.prompt * (4 * d + 3 * config.intermediate_size) + config.vocab_size)
+    buffer = layers * tokens * joined * size
+    if setting.relaid and projected:  # θ's are kept once, and where each stands
+        kept = tokens - SPARE - config.pool_size
+        buffer = (layers * kept + tokens) * joined * size + pool * 8
     return Cost(
         weights=_weights(config, setting.fused, setting.dtype) * size,
         embeddings=0 if config.tie_word_embeddings else config.vocab_size * d * size,
@@ -135,7 +141,7 @@ def memory_cost(config: MPlusConfig, setting: Setting = Setting()) -> Cost:
         long=stored * (width + 4 if setting.stored else width * size),
         keys=stored * r * size + keyed * (1 + setting.undo),
         columns=stored * COLUMNS["long"] + pool * COLUMNS["short"] * (1 + setting.undo),
-        buffer=layers * tokens * joined * size,
+        buffer=buffer,
         activations=max(write, read),
         offload=setting.offload,
     )
@@ -186,6 +192,7 @@ def main() -> None:
     parser.add_argument("--undo", type=int, default=1, help="ingests that can be taken back")
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a question")
     parser.add_argument("--long-term", type=int, help="tokens of Θ a layer; without: as many as it may hold")
+    parser.add_argument("--relaid", action="store_true", help="θ's keys are not kept turned, as on a GPU with long")
     parser.add_argument("--device-memory", type=float, help="gigabytes there are; says whether it fits")
     arguments = parser.parse_args()
     paper = arguments.model == "llama-3.1-8b"
@@ -193,6 +200,7 @@ def main() -> None:
     setting = Setting(
         getattr(torch, arguments.dtype), arguments.form, arguments.offload,
         prompt=arguments.prompt, long_term=arguments.long_term, stored=arguments.stored, undo=arguments.undo,
+        relaid=arguments.relaid,
     )  # fmt: skip
     cost = memory_cost(config, setting)
     print(table(cost))
@@ -200,7 +208,8 @@ def main() -> None:
         for name, reported in PAPER_MB.items():
             print(f"paper, {name:<26} {reported:>10,.0f} MB")
         for offload in OFFLOADS:
-            ours = memory_cost(config, replace(setting, offload=offload)).device / 2**20
+            on_gpu = replace(setting, offload=offload, relaid=offload == "long")
+            ours = memory_cost(config, on_gpu).device / 2**20
             print(f"here, offload {offload:<19} {ours:>10,.0f} MB (2^20 bytes)")
     if arguments.device_memory:
         print("fits" if cost.device <= arguments.device_memory * 1e9 else "does not fit")

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from .attention import GROUPED, grouped_attention
-from .cache import MemoryCache, PrefixLayer, rotated
+from .cache import MemoryCache
 from .choice import compile_choice
 from .kernels import compile_kernels, decode_layer
 from .laying import compile_laying
 from .prefill import compile_prefill, norm_rows, prefill_keys, prefill_layer
+from .prefix import PrefixLayer, rotated
 from .products import Product, direct
 
 SHORT = 128

@@ -7,7 +7,7 @@ import numpy as np
 from .tiles import compiled
 
 
-@partial(compiled, fastmath=False)  # each product is rounded, as in `core.cache.rotated`
+@partial(compiled, fastmath=False)  # each product is rounded, as in `core.prefix.rotated`
 def lay(joined, places, cos, sin, start, keys, values):
     """Put tokens (P, 2 · kv heads · head dim), their keys before RoPE and their values, into rows `start` ... of keys
     and values (kv heads, capacity, head dim), the keys turned to the places (P,) that cos and sin (n, head dim) have.

@@ -16,9 +16,10 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM
 
-from .cache import MemoryCache, Prefix, PrefixBuffer, PrefixLayer, Segment, project
+from .cache import MemoryCache, project
 from .config import MPlusConfig
 from .log import TokenLog
+from .prefix import Prefix, PrefixBuffer, PrefixLayer, Segment
 from .retriever import Keys, Retriever, certainty
 
 

@@ -14,9 +14,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
 from .adapters import READ, WRITE
-from .cache import Prefix, Segment, project
+from .cache import project
 from .model import MPlusDecoderLayer, MPlusForCausalLM
 from .packing import IGNORED, Packed
+from .prefix import Prefix, Segment
 
 
 @contextmanager

@@ -33,6 +33,12 @@ class Placement:
         return HOST if self.offload == "all" else self.device
 
     @property
+    def relays(self) -> bool:
+        """Whether θ's keys are turned anew at each step instead of being kept a second time (`core.prefix`): where it
+        is on a device that has little room."""
+        return self.offload == "long" and self.device.type != "cpu"
+
+    @property
     def long(self) -> torch.device:
         """Where Θ's tokens and keys are kept; its columns are always on the host."""
         return self.device if self.offload == "none" else HOST

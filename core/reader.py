@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList, TextStreamer
 
-from .cache import PrefixBuffer
 from .memory import Memory
 from .memory_file import fingerprint, load_memory, save_memory
 from .model import MPlusForCausalLM
+from .prefix import PrefixBuffer
 from .prompts import cut, encode_question
 from .reading import generate, new_memory, read_logits, write
 from .sources import Receipt
@@ -79,7 +79,7 @@ class MPlusReader:
     def __init__(self, model: MPlusForCausalLM, tokenizer: PreTrainedTokenizerBase, memory: Memory | None = None):
         self.model, self.tokenizer = model, tokenizer
         self.memory = memory or new_memory(model)
-        self.buffer = PrefixBuffer()
+        self.buffer = PrefixBuffer(self.memory.place.relays)
         self.name = "mplus" if model.config.num_retrieved else "memoryllm"
 
     def ingest(self, text: str, on_chunk: OnChunk | None = None) -> Receipt:

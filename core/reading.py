@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from .adapters import READ, WRITE, use_adapter
-from .cache import PrefixBuffer, Segment
 from .config import MPlusConfig
 from .log import TokenLog
 from .memory import Memory
 from .model import MPlusForCausalLM
 from .placement import HOST, Placement, Streamed
+from .prefix import PrefixBuffer, Segment
 from .quantised import QuantisedLog
 from .retriever import Keys, block_late_interaction
 from .state import Found, Tokens

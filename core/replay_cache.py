@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .adapters import READ, use_adapter
-from .cache import MemoryCache, PrefixLayer, project, split_heads
+from .cache import MemoryCache, project
+from .prefix import PrefixLayer, split_heads
 from .replay import Reading, Replay
 
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cache import Segment
 from .model import MPlusForCausalLM
 from .objectives import Surrounded, decoder, projected
+from .prefix import Segment
 from .retriever import below_best, overtaken
 
 FAR = -1e4

@@ -98,5 +98,6 @@ def plan(
         max_long_term=max(longest, retrieved, 1),
     )  # fmt: skip
     dtype = torch.bfloat16 if bytes_each == 2 else torch.float32
-    setting = Setting(dtype, "smaller", "all" if offload else "long", prompt=prompt, long_term=longest)
+    where = "all" if offload else "long"
+    setting = Setting(dtype, "smaller", where, prompt=prompt, long_term=longest, relaid=not offload)  # as on a GPU
     return Plan(memory_cost(config, setting))

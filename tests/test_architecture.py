@@ -15,9 +15,10 @@ ROOT = Path(__file__).parent.parent
 FLOORS = (
     "config sources log commits placement base_bits products tiles weights world packing tokenizer_training",
     "matching choice laying",
-    "kernels prefill short_term attention cache adapters disk quantised retriever rules prompts curriculum data muon "
+    "kernels prefill short_term attention prefix adapters disk quantised retriever rules prompts curriculum data muon "
     "processes",
-    "state drops decoding model lexical_start fitting index",
+    "state drops cache lexical_start fitting index",
+    "decoding model",
     "memory",
     "memory_file reading official induction widening",
     "reader checkpoint bank pointing",
@@ -137,7 +138,7 @@ def test_tracked_files_hold_nothing_that_does_not_belong():
     [
         (upward_imports, "core/config.py", "from .model import MPlusForCausalLM"),
         (upward_imports, "core/config.py", "def late():\n    import core.model"),
-        (upward_imports, "core/cache.py", "from . import retriever"),
+        (upward_imports, "core/prefix.py", "from . import retriever"),
         (upward_imports, "core/cache.py", "from core import load"),
         (upward_imports, "core/config/fields.py", "from ..model import MPlusForCausalLM"),
         (strays, "core/model.py", "from lab import plots"),

@@ -14,10 +14,10 @@ import core
 from benchmarks.gpu import PAPER_SHAPE
 from benchmarks.shapes import random_chunks, random_model
 from core.base_bits import quantise_base
-from core.cache import PrefixBuffer
 from core.cost import Setting, memory_cost
 from core.decoding import prepare_for_answers
 from core.placement import look_up_on_host
+from core.prefix import PrefixBuffer
 from core.reading import new_memory, read_logits, write
 from core.training import checkpoints
 from tests.learners import little_training
@@ -89,7 +89,8 @@ def test_logits_agree_wherever_memory_lives(form, relevance):
     rows = {}
     for device, offload in (("cpu", "long"), ("cuda", "none"), ("cuda", "long"), ("cuda", "all")):
         model = toy_mplus(std=0.05, relevance=relevance).to(device)
-        memory, buffer = new_memory(model, form, seed=3, offload=offload), PrefixBuffer()
+        memory = new_memory(model, form, seed=3, offload=offload)
+        buffer = PrefixBuffer(memory.place.relays)
         for step in range(8):
             write(model, [memory], torch.arange(16, device=device)[None] + 5 * step)
         with torch.no_grad():
@@ -131,14 +132,16 @@ def test_the_planner_agrees_with_what_torch_allocates(offload):
         look_up_on_host(model.model.embed_tokens, model.device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    memory, buffer = new_memory(model, offload=offload, form="smaller", undo_levels=0), PrefixBuffer()
+    memory = new_memory(model, offload=offload, form="smaller", undo_levels=0)
+    buffer = PrefixBuffer(memory.place.relays)
     for chunk in random_chunks(model.config, 40).to("cuda"):
         write(model, [memory], chunk[None])
     question = torch.arange(64, device="cuda")[None]
     with torch.no_grad():
         read_logits(model, [memory], question, buffer=buffer)
     stored = len(memory.state.logs[0])
-    planned = memory_cost(model.config, Setting(torch.bfloat16, "smaller", offload, long_term=stored, undo=0))
+    setting = Setting(torch.bfloat16, "smaller", offload, long_term=stored, undo=0, relaid=buffer.relays)
+    planned = memory_cost(model.config, setting)
     assert abs(torch.cuda.max_memory_allocated() / planned.device - 1) < 0.02
 
 

@@ -9,9 +9,9 @@ from benchmarks.shapes import fill_long_term, random_chunks
 from benchmarks.slow import SlowMPlus
 from benchmarks.speed import FastMPlus
 from core.adapters import READ, WRITE, use_adapter
-from core.cache import PrefixBuffer
 from core.decoding import prepare_for_answers
 from core.objectives import merged
+from core.prefix import PrefixBuffer
 from core.reading import generate, new_memory, read_logits, write
 from tests.toys import toy_mplus
 

@@ -1,10 +1,13 @@
 """The fast paths change nothing: projected memory, a prefix buffer kept between questions, and growing caches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from core.cache import PrefixBuffer
+from core.cost import Setting, memory_cost
 from core.memory_file import load_memory, save_memory
+from core.prefix import PrefixBuffer
 from core.reading import generate, new_memory, read_logits, write
 from tests.toys import toy_mplus
 
@@ -30,10 +33,15 @@ def grow(model, memories, writes=12, seed=1):
 def test_projected_memory_and_buffers_give_the_logits_of_hidden_states(rules, relevance, bias, off):
     model = toy_mplus(rules=rules, relevance=relevance, retrieval_bias=bias, merge_every=2)
     hidden, projected = new_memory(model, seed=3), new_memory(model, "projected", seed=3)
-    buffer = PrefixBuffer()
+    buffer, relaid = PrefixBuffer(), PrefixBuffer(relays=True)
     for question in grow(model, [hidden, projected]):
         expected, found = read_logits(model, [hidden], question)
-        for memory, kept in ((projected, None), (projected, buffer), (projected, buffer)):
+        for memory, kept in (
+            (projected, None),
+            *[(projected, buffer)] * 2,
+            *[(projected, relaid)] * 2,
+            (hidden, relaid),
+        ):
             logits, found_too = read_logits(model, [memory], question, buffer=kept)
             assert (logits.logits - expected.logits).abs().max() < off  # into a buffer keys are turned by other code
             assert all(
@@ -43,10 +51,11 @@ def test_projected_memory_and_buffers_give_the_logits_of_hidden_states(rules, re
             )
 
 
+@pytest.mark.parametrize(("form", "relays"), [("hidden", False), ("projected", False), ("projected", True)])
 @torch.no_grad()
-def test_a_buffer_never_answers_for_another_memory():
+def test_a_buffer_never_answers_for_another_memory(form, relays):
     model = toy_mplus()
-    one, other, buffer = new_memory(model, seed=1), new_memory(model, seed=2), PrefixBuffer()
+    one, other, buffer = new_memory(model, form, seed=1), new_memory(model, form, seed=2), PrefixBuffer(relays)
     for question in grow(model, [one, other], writes=6):
         for memory in (one, other, one):
             kept, _ = read_logits(model, [memory], question, buffer=buffer)
@@ -59,8 +68,9 @@ def test_a_buffer_never_answers_for_another_memory():
     assert torch.allclose(kept.logits, read_logits(model, [one], question)[0].logits, atol=1e-5)
 
 
-def test_greedy_and_beam_answers_are_the_same_with_and_without_a_buffer():
-    model, buffer = toy_mplus(), PrefixBuffer()
+@pytest.mark.parametrize("relays", [False, True])
+def test_greedy_and_beam_answers_are_the_same_with_and_without_a_buffer(relays):
+    model, buffer = toy_mplus(), PrefixBuffer(relays)
     memory = new_memory(model, "projected")
     for question in grow(model, [memory], writes=5):
         for beams in (1, 3):
@@ -69,6 +79,22 @@ def test_greedy_and_beam_answers_are_the_same_with_and_without_a_buffer():
             fresh, _ = generate(model, [memory], question, **settings)
             kept, _ = generate(model, [memory], question, buffer=buffer, **settings)
             assert torch.equal(fresh, kept)
+
+
+@torch.no_grad()
+def test_a_relaying_buffer_keeps_no_second_theta():
+    """Of all layers' prefixes one is laid at a time; what is kept is planned to the byte."""
+    model = toy_mplus(num_key_value_heads=1)
+    memory, buffer, config = new_memory(model, "projected"), PrefixBuffer(relays=True), model.config
+    (*_, question) = grow(model, [memory], writes=12)
+    output, found = read_logits(model, [memory], question, buffer=buffer)
+    layers = output.past_key_values.layers
+    kept = sum(each.keys.nbytes + each.values.nbytes for layer in layers for each in layer.kept)
+    places = sum(each.places.nbytes for layer in layers for each in layer.standing)
+    assert found[0][0].rows.numel() == config.num_retrieved and not buffer.storage
+    setting = Setting(form="projected", prompt=question.shape[1], relaid=True)
+    assert memory_cost(config, setting).buffer == buffer.num_bytes + kept + places
+    assert memory_cost(config, setting).buffer < 0.8 * memory_cost(config, replace(setting, relaid=False)).buffer
 
 
 def test_a_projected_memory_is_smaller_and_survives_a_file(tmp_path):

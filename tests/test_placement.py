@@ -5,11 +5,11 @@ import torch
 
 import core
 from core.base_bits import quantise_base
-from core.cache import PrefixBuffer
 from core.checkpoint import save_model
 from core.log import TokenLog
 from core.memory_file import fingerprint, load_memory, save_memory
 from core.placement import Streamed, look_up_on_host
+from core.prefix import PrefixBuffer
 from core.quantised import QuantisedLog
 from core.reading import new_memory, read_logits, write
 from tests.toys import toy_mplus, toy_tokenizer
