@@ -62,7 +62,7 @@ def _normed_product(x, weight, epsilon):
 
 @compiled
 def _add_product(x, weight, result):
-    """result += x times weight (inputs, outputs), row by row: memory serves one stream faster than several at a time."""
+    """result += x times weight (inputs, outputs), row by row: memory serves one stream faster than several at once."""
     part = np.empty_like(result)
     for start in range(0, len(x), BLOCK):
         part[:] = 0

@@ -61,7 +61,7 @@ def practised_sentences(seed: int, num: int) -> list[dict[str, Any]]:
     for number in range(num):
         one = draw_everyday(world, two=number % 2 == 1)
         kind = "sentence" if not one.earlier else "change" if one.outdated else "pair"
-        question, answer = world.pick(one.asked)
+        question, answer = world.rng.choice(one.asked)
         texts = [text for text in (one.earlier, one.text) if text]
         rows.append({"facts": texts, "question": question, "answer": answer, "kind": f"practised {kind}"})
     return rows
