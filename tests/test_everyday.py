@@ -11,6 +11,7 @@ import pytest
 
 from core.streams import Facts
 from core.world import World
+from core.world.amounts import in_words, ordinal
 from core.world.changes import draw_update
 from core.world.everyday import KINDS, SLOT, filled, parsed, templates
 from core.world.statements import EVERYDAY, Statement
@@ -65,6 +66,24 @@ def test_a_filled_slot_keeps_its_value_and_a_second_of_its_kind_has_another():
         values.add(one.asked[0][1])
         assert one.asked[0][1] not in one.earlier
     assert len(values) > 3
+
+
+def test_numbers_are_spelled_out():
+    assert [in_words(number) for number in (0, 12, 40, 71, 100, 305)] == [
+        "zero", "twelve", "forty", "seventy-one", "one hundred", "three hundred and five",
+    ]  # fmt: skip
+    assert len({in_words(number) for number in range(1000)}) == 1000
+    assert [ordinal(day) for day in (1, 2, 3, 4, 11, 12, 13, 21, 22, 23)] == (
+        "1st 2nd 3rd 4th 11th 12th 13th 21st 22nd 23rd".split()
+    )
+
+
+@pytest.mark.parametrize("kind", ["number", "small", "price", "time", "date"])
+def test_amounts_come_in_words_and_in_digits_and_end_no_sentence(kind):
+    world = World(random.Random(6))
+    drawn = [KINDS[kind](world) for _ in range(300)]
+    digits = sum(any(letter.isdigit() for letter in one) for one in drawn)
+    assert 90 < digits < 240 and len(set(drawn)) > 15 and not any(one[-1] in ".!?" for one in drawn)
 
 
 def test_a_line_that_asks_nothing_is_named():

@@ -65,7 +65,7 @@ def price(world: Any) -> str:
 def time(world: Any) -> str:
     rng, hour = world.rng, world.rng.randrange(1, 13)
     if rng.random() >= IN_WORDS:
-        half = world.pick(("a.m.", "p.m.", "am", "pm"))
+        half = world.pick(("am", "pm"))  # with full stops it would look like the end of a sentence
         return world.pick((world.time(), world.time(), f"{hour}.{rng.randrange(10, 60)}", f"{hour} {half}"))
     spoken = in_words(hour)
     return world.pick((

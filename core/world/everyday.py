@@ -33,7 +33,7 @@ FIRMS = "{} & Sons|{} Bakery|{} Motors|{} Books|{} Travel|{} Foods|{} Partners|{
 KINDS: dict[str, Callable[[Any], str]] = {
     "name": lambda world: _name(world),
     "person": lambda world: _person(world),
-    "kin": lambda world: world.pick(KIN if world.rng.random() < 0.5 else more.KIN),
+    "kin": lambda world: _either(world, KIN, more.KIN),
     "town": lambda world: world.town() if world.rng.random() < 0.5 else world.pick(more.TOWNS),
     "street": lambda world: f"{_invented(world, THINGS)} {world.pick(ENDS)}",
     "firm": lambda world: world.pick(FIRMS).format(world.invented().capitalize()),
@@ -41,10 +41,10 @@ KINDS: dict[str, Callable[[Any], str]] = {
     "thing": lambda world: f"{world.pick(ADJECTIVES)} {_noun(world)}",
     "object": lambda world: _noun(world),
     "room": lambda world: world.pick(PLACES),
-    "food": lambda world: world.pick(FOODS if world.rng.random() < 0.5 else more.FOODS),
-    "animal": lambda world: world.pick(ANIMALS if world.rng.random() < 0.5 else more.ANIMALS),
-    "job": lambda world: world.pick(TRADES if world.rng.random() < 0.5 else more.JOBS),
-    "color": lambda world: world.pick(ADJECTIVES[:12] if world.rng.random() < 0.6 else more.COLORS),
+    "food": lambda world: _either(world, FOODS, more.FOODS),
+    "animal": lambda world: _either(world, ANIMALS, more.ANIMALS),
+    "job": lambda world: _either(world, TRADES, more.JOBS),
+    "color": lambda world: _either(world, ADJECTIVES[:12], more.COLORS),
     "number": lambda world: amount(world, world.rng.choice((30, 100, 1000))),
     "small": lambda world: amount(world, 13),
     "digits": lambda world: str(world.rng.randrange(2, world.rng.choice((10, 100)))),
@@ -135,6 +135,10 @@ class _Filling:
         return self.values[kind + number]
 
 
+def _either(world: Any, some: Sequence[str], others: Sequence[str]) -> str:
+    return world.pick(some if world.rng.random() < 0.5 else others)
+
+
 def _name(world: Any) -> str:
     """A given name mostly, at times an invented one, or a surname with how its bearer is addressed."""
     luck = world.rng.random()
@@ -163,4 +167,4 @@ def _invented(world: Any, words: Sequence[str]) -> str:
 def _noun(world: Any) -> str:
     if world.words and world.rng.random() < 0.1:
         return world.pick(world.words)
-    return world.pick(THINGS if world.rng.random() < 0.5 else more.OBJECTS)
+    return _either(world, THINGS, more.OBJECTS)
