@@ -1,7 +1,8 @@
-"""Muon with matrices of one shape taken together, and in float32 on a CPU.
+"""Muon with matrices of one shape taken together, and in float32 on a CPU that would emulate bfloat16.
 
 `torch.optim.Muon` makes one update orthogonal after the other, in bfloat16. A CPU without instructions for that type
-emulates them: the mini's matrices took it 2.0 seconds a step, nearly as long as the gradients, and so take 0.14.
+emulates them: the mini's matrices took it 2.0 seconds a step, nearly as long as the gradients, and so take 0.14. One
+that has them needs half as long as in float32.
 """
 
 import math
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from .processes import CPU_HAS_BF16
 
 
 class Muon(torch.optim.Muon):
@@ -45,7 +48,7 @@ class Muon(torch.optim.Muon):
 def orthogonal(updates: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
     """Updates (m, rows, columns), each with its singular values brought near 1 by `steps` of Newton and Schulz's
     iteration, with Muon's coefficients."""
-    x = updates.float() if updates.device.type == "cpu" else updates.bfloat16()
+    x = updates.bfloat16() if CPU_HAS_BF16 or updates.device.type != "cpu" else updates.float()
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=eps)

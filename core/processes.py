@@ -6,6 +6,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import nn
 
+CPU_HAS_BF16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
 
 def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
     """One process or many, on whatever devices there are, bf16 or "no" mixed precision.
@@ -14,8 +16,7 @@ def accelerator(precision: str = "bf16", cpu: bool = False) -> Accelerator:
     On a processor without instructions for bf16 it would be emulated, at a third of the speed: there it is "no".
     """
     cpu = cpu or not torch.accelerator.is_available()  # without it, processes on CPUs would not know of each other
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    if cpu and not native:
+    if cpu and not CPU_HAS_BF16:
         precision = "no"
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # no step needs all of them
     handlers: list = [unused]
