@@ -7,7 +7,7 @@ meets all of them at once, read once and in its order.
 
 import numpy as np
 
-from .tiles import COLUMNS, GROUP, LOG2_E, ROWS, compiled, multiply, powers_of_two, tile_row, tile_rows
+from .tiles import COLUMNS, GROUP, LOG2_E, ROWS, ask_for, compiled, multiply, powers_of_two, tile_row, tile_rows
 
 HIDDEN, LARGE = np.float32(-1e30), np.float32(60)
 
@@ -134,6 +134,7 @@ def _attend(queries, keys, values, start, bias, mixed):
     below = np.zeros((num_panels, num_heads, COLUMNS), np.float32)  # what is added to scores
     total, ones = np.zeros_like(below), np.ones(GROUP, np.float32)
     memory, room = np.empty(GROUP * COLUMNS, np.float32), np.empty(GROUP * COLUMNS, np.float32)
+    share = -(-GROUP // (num_panels * num_heads))  # of the next keys and values, which memory is asked for in turns
     mixed[:] = 0
     for first in range(0, count, GROUP):
         some = min(GROUP, count - first)
@@ -142,8 +143,10 @@ def _attend(queries, keys, values, start, bias, mixed):
         for panel in range(num_panels):
             last = start + panel * COLUMNS - first  # the row that the panel's first token sees last
             for head in range(num_heads):
-                own = slice(head * size, (head + 1) * size)
+                own, turn = slice(head * size, (head + 1) * size), panel * num_heads + head
+                following, part = np.uint64(4 * (first + GROUP + turn * share) * size), min(share, GROUP - turn * share)
                 scaled, sums, whole = below[panel, head], mixed[panel, own], total[panel, head]
+                ask_for(keys.ctypes.data + following, part, size, size, 0, 1)
                 _product(keys[first].ctypes.data, size, 1, queries[panel, own], scaled.ctypes.data, 0, scores)
                 for row in range(min(some, len(bias) - first)):
                     more = bias[first + row] * LOG2_E
@@ -153,6 +156,7 @@ def _attend(queries, keys, values, start, bias, mixed):
                     scores[row, : row - last] = HIDDEN
                 _lower(flat, scaled, sums, whole, first == 0)
                 powers_of_two(flat, room.view(np.int32), room)
+                ask_for(values.ctypes.data + following, part, size, size, 0, 1)
                 _product(values[first].ctypes.data, 1, size, scores, sums.ctypes.data, COLUMNS, sums)
                 place = whole.ctypes.data
                 tile_row(ones.ctypes.data, 0, 1, scores.ctypes.data, some, place, 0, place)

@@ -5,6 +5,8 @@ of a question, are packed once, the many rows, keys or weights, are read once in
 with a piece of the result what is to be done with it while it is still in the cache.
 
 Columns lie in panels of `COLUMNS`, padded with zeros: (panels, k, COLUMNS). Everything is float32.
+
+numba keeps callers on the disk by the date of their own file: after a change here delete `core/__pycache__/*.nb*`.
 """
 
 import math
@@ -22,9 +24,9 @@ COLUMNS = 16
 WIDE = bool(get_host_cpu_features().get("avx512f"))
 LANES, ROWS = (16, 8) if WIDE else (8, 4)
 """Numbers in a register, and rows that are multiplied at a time: eight sums are under way, as many as hide latency."""
-GROUP, STEPS, AHEAD = 64, 128, 8
-"""Rows that meet all columns before the next rows do; terms of their sums that are taken at a time, so that all of it
-stays in the inner caches; and how many rows ahead memory is asked for what comes next."""
+GROUP, STEPS = 64, 128
+"""Rows that meet all columns before the next rows do, and terms of their sums that are taken at a time: all of it stays
+in the inner caches, and meanwhile memory is asked for what comes next."""
 ANY_ORDER = {"reassoc", "contract", "arcp", "nsz", "nnan"}
 """Sums may be taken in another order. Infinities keep their meaning: blocks without a token and e^x need them."""
 
@@ -114,19 +116,29 @@ tile_rows, tile_row = _tile(ROWS), _tile(1)
 
 
 def _cache_line(context, address):
-    """Ask for the cache line at an address, which need not exist."""
+    """Ask for the cache line at an address, which need not exist. It is put into the second cache: a request to the
+    first has to wait where a dozen are under way, and what is asked for all at once would be late or push out the rest.
+    """
 
     def emit(context, builder, signature, arguments):
         short, byte = ir.IntType(32), ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, short, short, short])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [builder.inttoptr(arguments[0], byte), short(0), short(3), short(1)])
+        builder.call(function, [builder.inttoptr(arguments[0], byte), short(0), short(2), short(1)])
         return context.get_dummy_value()
 
     return types.void(types.uintp), emit
 
 
 _prefetch: Any = intrinsic(_cache_line)
+
+
+@compiled
+def ask_for(address, rows, size, steps, part, parts):
+    """Ask memory for one of so many parts of `rows` rows, `size` numbers apart, of `steps` numbers each."""
+    for row in range(rows):
+        for step in range(16 * part, steps, 16 * parts):
+            _prefetch(address + np.uint64(4 * (row * size + step)))
 
 
 @compiled
@@ -139,13 +151,12 @@ def multiply(rows, panels, results):
         whole = some - some % ROWS
         for begin in range(0, size, STEPS):
             steps, left = min(STEPS, size - begin), rows.ctypes.data + np.uint64(4 * (first * size + begin))
+            after = first * size + begin + STEPS if begin + STEPS < size else (first + GROUP) * size
+            following = rows.ctypes.data + np.uint64(4 * after)
             for panel in range(len(panels)):
                 right, sums = panels[panel, begin:].ctypes.data, results[panel, first:].ctypes.data
                 for row in range(0, whole, ROWS):
-                    if not panel:
-                        for later in range(row + AHEAD, row + AHEAD + ROWS):
-                            for step in range(0, steps, 16):
-                                _prefetch(left + np.uint64(4 * (later * size + step)))
+                    ask_for(following + np.uint64(4 * row * size), ROWS, size, steps, panel, len(panels))
                     here, place = left + np.uint64(4 * row * size), sums + np.uint64(64 * row)
                     start, every = (place, COLUMNS) if begin else (nothing.ctypes.data, 0)
                     tile_rows(here, size, 1, right, steps, start, every, place)
