@@ -43,7 +43,7 @@ def learn_in_context(
     device = model.memory.new.device
     read = pack([[Passage(context.ids)] for context in contexts], model.config.pad_token_id or 0).to(device)
     asked = [(index, *pair) for index, context in enumerate(contexts) for pair in context.asked]
-    rows = [[Passage(question.prompt + question.answer, len(question.prompt))] for _, question, _ in asked]
+    rows = [[question.passage()] for _, question, _ in asked]
     packed = pack(rows, model.config.pad_token_id or 0, gaps).to(device)
     owner = torch.tensor([index for index, *_ in asked], device=device)
     with merged(model, READ):

@@ -14,11 +14,15 @@ IGNORED, NOTHING = -100, -1
 
 
 class Passage(NamedTuple):
-    """Token ids of which those from `start` on are to be predicted, each with this weight in the loss."""
+    """Token ids of which those from `start` on are to be predicted, each with this weight in the loss.
+
+    ending: the last token's weight is so many times that.
+    """
 
     ids: list[int]
     start: int = 1
     weight: float = 1.0
+    ending: float = 1.0
 
 
 class Packed(NamedTuple):
@@ -81,6 +85,7 @@ def pack(rows: Sequence[Sequence[Passage]], padding: int = 0, gaps: Sequence[int
             predicting = slice(start + passage.start - 1, max(start + passage.start, end) - 1)
             labels[index, predicting] = tokens[passage.start :]
             weights[index, predicting] = passage.weight
+            weights[index, end - 2] *= passage.ending
             start = end
     return Packed(ids, labels, weights, positions, segments)
 

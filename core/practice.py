@@ -20,7 +20,7 @@ from .past import Past
 from .pointing import attention_of, pointer_loss, to_written
 from .refit import refit_retrievers
 from .retrieval_lesson import TaughtPrefix
-from .streams import Item, Question
+from .streams import Item
 
 RETRIEVER_WEIGHT = 0.5  # of the retriever's loss
 IDENTITY_WEIGHT = 0.15  # of the loss that keeps in memory what its tokens stand for
@@ -174,7 +174,7 @@ class Practice(nn.Module):
         """Up to so many of all that can be asked of each memory, and the chunks that answer."""
         rows, sources = [], []
         for memory in items:
-            known = [(asked(question, weight), chunk) for chunk, part in enumerate(memory)
+            known = [(question.passage(weight), chunk) for chunk, part in enumerate(memory)
                      for item in part for question in item.questions]  # fmt: skip
             chosen = self.rng.sample(known, min(most, len(known)))
             rows.append([passage for passage, _ in chosen])
@@ -235,11 +235,6 @@ class Practice(nn.Module):
         self.past.load_state_dict(state["past"], self._device)
         self.tokens, self.retriever_started = state["tokens"], state["retriever_started"]
         self.often = None if state["often"] is None else state["often"].to(self._device)
-
-
-def asked(question: Question, weight: float = 1.0) -> Passage:
-    """A question with its answer, of which only the answer is to be predicted."""
-    return Passage(question.prompt + question.answer, len(question.prompt), weight)
 
 
 def places(rows: list[list[Passage]]) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from .data import Documents
-from .packing import find
+from .packing import Passage, find
 from .world import World
 from .world.changes import draw_update
 from .world.relations import Relation
@@ -22,6 +22,9 @@ from .world.statements import Statement, alike, draw, draw_kind, plain_statement
 FACTS_AT_ONCE = 300  # tokenised together, which is several times faster than one by one
 FEW = 4  # kinds of statements, at most, of which all are where they are hard to tell apart
 STAY = 10  # steps, on average, that these kinds stay the same: what was written meanwhile is hard to tell apart too
+ENDING = 0.25
+"""What the end of an answer weighs in the loss, times its other tokens. Most answers practised are of one word or two:
+a model that is unsure whether more follows guesses that it ends, and what people ask for is cut short."""
 ANY_ORDER = 0.7  # how often a statement is taken whether or not it opens with an answer
 
 
@@ -34,6 +37,10 @@ class Question(NamedTuple):
     def places(self, ids: list[int]) -> list[int]:
         """Where the answer begins in these tokens."""
         return find(ids, self.answer[:-1])
+
+    def passage(self, weight: float = 1.0) -> Passage:
+        """It with its answer, of which only the answer is to be predicted."""
+        return Passage(self.prompt + self.answer, len(self.prompt), weight, ENDING)
 
 
 class Item(NamedTuple):
