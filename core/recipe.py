@@ -24,6 +24,8 @@ from .world import World
 from .world.real import RealSentences
 
 TEXTS, CHARACTERS, FACTS = 12, 300_000, 20_000  # what the tokenizer is trained on
+ACCENTED = "áàâäãåæçéèêëíîïłñóòôöõøœśšßúùûüýžčćęąğř"
+"""Letters of names that a tokenizer trained on English has only as bytes."""
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
@@ -69,6 +71,12 @@ def recipe_model(config: MPlusConfig, seed: int) -> MPlusForCausalLM:
     return model
 
 
+def spellings(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The tokenizer's entries of two to six letters, and accented letters, sorted: pieces of invented words."""
+    entries = {str(tokenizer.decode([token])).strip() for token in range(len(tokenizer))}
+    return sorted({entry.lower() for entry in entries if entry.isalpha() and 2 <= len(entry) <= 6} | set(ACCENTED))
+
+
 def recipe_practice(
     model: MPlusForCausalLM, tokenizer: PreTrainedTokenizerBase, sources: Sequence[Source], seed: int,
     rank: int = 0, num_ranks: int = 1,
@@ -81,7 +89,7 @@ def recipe_practice(
     else:
         documents = GeneratedDocuments(world, tokenizer)
     prose = Prose(documents, rng)
-    world.words = prose.words(tokenizer)
+    world.words, world.pieces = prose.words(tokenizer), spellings(tokenizer)
     if sources:
         world.real = RealSentences(world, (str(tokenizer.decode(piece)) for piece in prose.pieces))
     config = model.config

@@ -7,6 +7,7 @@ import pytest
 from core.data import Documents, Source, cut_document
 from core.lessons import PATIENCE, WHOLE
 from core.packing import find
+from core.recipe import spellings
 from core.streams import FEW, Facts, opens_with_an_answer
 from core.world import World
 from core.world.changes import draw_change
@@ -30,6 +31,20 @@ def test_facts_answer_their_questions_and_are_opaque():
     assert len({fact.relation for fact in facts}) > 150
     again = World(random.Random(1), ["willow", "harbour"])
     assert [again.fact() for _ in range(50)] == facts[:50]
+
+
+def test_invented_words_are_made_of_a_tokenizers_pieces_too():
+    pieces = spellings(TOKENIZER)
+    assert (
+        all(piece.isalpha() and piece.islower() for piece in pieces) and {"é", "ß"} < set(pieces) and len(pieces) > 90
+    )
+    with_pieces, without = World(random.Random(5)), World(random.Random(5))
+    with_pieces.pieces = pieces
+    words = [with_pieces.invented() for _ in range(3000)]
+    assert any("é" in word for word in words) and not any("é" in without.invented() for _ in range(3000))
+    said = {token for word in words for token in TOKENIZER(word.capitalize(), add_special_tokens=False)["input_ids"]}
+    before = (TOKENIZER(without.invented().capitalize(), add_special_tokens=False)["input_ids"] for _ in range(3000))
+    assert len(said) > len({token for ids in before for token in ids}) + 20
 
 
 def test_a_contradiction_asks_the_same_and_the_latest_answers():

@@ -32,6 +32,8 @@ from .words import (
     VOWELS,
 )
 
+OF_PIECES = 0.3  # how often an invented word is made of given pieces, where there are any
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -47,12 +49,14 @@ class Fact:
 class World:
     """A source of random names, values and facts. `words` are extra real words that may serve as names and answers.
 
-    real: sentences of real prose (`core.world.real`), of which statements may be made as well.
+    real: sentences of real prose (`core.world.real`), of which statements may be made as well. pieces: of which words
+    may be invented, for instance a tokenizer's: whoever has never copied a token gets names wrong that contain it.
     """
 
     def __init__(self, rng: random.Random, words: list[str] | None = None):
         self.rng, self.words = rng, words or []
         self.real: Any = None
+        self.pieces: list[str] = []
 
     # ── words and values ──
 
@@ -60,7 +64,9 @@ class World:
         return self.rng.choice(options)
 
     def invented(self) -> str:
-        """A pronounceable word that is in no dictionary."""
+        """A word that is in no dictionary, pronounceable where it is not made of `pieces`."""
+        if self.pieces and self.rng.random() < OF_PIECES:
+            return "".join(self.pick(self.pieces) for _ in range(self.rng.choice((2, 2, 3)))).lower()
         parts = [
             self.pick(ONSETS) + self.pick(VOWELS) + self.pick(CODAS)
             for _ in range(self.rng.choices((1, 2, 3), (2, 6, 2))[0])
