@@ -24,8 +24,8 @@ from .world import World
 from .world.real import RealSentences
 
 TEXTS, CHARACTERS, FACTS = 12, 300_000, 20_000  # what the tokenizer is trained on
-ACCENTED = "áàâäãåæçéèêëíîïłñóòôöõøœśšßúùûüýžčćęąğř"
-"""Letters of names that a tokenizer trained on English has only as bytes."""
+RARE = 'áàâäãåæçéèêëíîïłñóòôöõøœśšßúùûüýžčćęąğř"#$%&*+/=@_~€£°'
+"""Letters of names and signs that a tokenizer trained on English novels has only as bytes, or hardly ever sees."""
 
 
 def find_sources(names: Sequence[str]) -> list[Source]:
@@ -72,9 +72,9 @@ def recipe_model(config: MPlusConfig, seed: int) -> MPlusForCausalLM:
 
 
 def spellings(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The tokenizer's entries of two to six letters, and accented letters, sorted: pieces of invented words."""
+    """The tokenizer's entries of two to six letters, and rare letters and signs, sorted: pieces of invented words."""
     entries = {str(tokenizer.decode([token])).strip() for token in range(len(tokenizer))}
-    return sorted({entry.lower() for entry in entries if entry.isalpha() and 2 <= len(entry) <= 6} | set(ACCENTED))
+    return sorted({entry.lower() for entry in entries if entry.isalpha() and 2 <= len(entry) <= 6} | set(RARE))
 
 
 def recipe_practice(

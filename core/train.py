@@ -28,6 +28,7 @@ from .curriculum import FINEWEB, GEOMETRY, MINI, PAPER, SHAPES, SLIMPAJAMA, Less
 from .document_practice import DocumentPractice, stage_optimizers
 from .practice import Practice
 from .processes import accelerator
+from .rare_tokens import redraw_rare_tokens
 from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
 from .refit import refit_retrievers
 from .training import Training, checkpoints
@@ -75,6 +76,7 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
         model = load_model(args.base, processes.device, **settings_of(args))
         if is_narrower(model.config, SHAPES[args.recipe]):
             model = widened(model, SHAPES[args.recipe], args.seed)
+        redraw_rare_tokens(model, args.seed)
     else:
         model = recipe_model(MPlusConfig(**GEOMETRY, **SHAPES[args.recipe]), args.seed).to(processes.device)
     if plan[-1].refit and not model.config.num_retrieved:

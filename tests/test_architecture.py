@@ -13,14 +13,13 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log commits placement base_bits products tiles weights world packing "
-    "tokenizer_training processes",
+    "config sources log commits placement base_bits products tiles weights world packing tokenizer_training processes",
     "matching choice laying",
     "kernels prefill short_term attention prefix adapters disk quantised retriever rules prompts curriculum data muon",
     "state drops cache lexical_start fitting index",
     "decoding model",
     "memory",
-    "memory_file reading official induction widening",
+    "memory_file reading official induction widening rare_tokens",
     "reader checkpoint bank pointing",
     "context cost durable replay streams",
     "snapkv bm25 replay_cache lessons",
