@@ -14,11 +14,15 @@ from .model import MPlusForCausalLM
 
 ALIKE, ALONG = 0.9, 0.8
 """Cosines: from which on two embeddings are the same, and one lies along the direction in which such embeddings do."""
+STAYS = 0.7
+"""How much of a redrawn embedding still lies there, which keeps the token as unlikely as it is. With 0.34, as much as
+of other embeddings, redrawn tokens were said where they did not belong (of held-out answers 48 % were right instead of
+62); with 0.7 as many are right as before, and what is left tells them apart."""
 
 
 @torch.no_grad()
 def redraw_rare_tokens(model: MPlusForCausalLM, seed: int = 0) -> Tensor:
-    """Draw anew, in place, the embeddings that lie along one direction, as the others are spread; returns their ids.
+    """Draw anew, in place, what embeddings along one direction have besides it, as others are spread; their ids.
 
     What is copied needs no more than to be told apart: circuits that have learned to copy others copy these at once.
     Does nothing where no embeddings are alike. Raises ValueError for a model whose embeddings are not tied.
@@ -34,11 +38,11 @@ def redraw_rare_tokens(model: MPlusForCausalLM, seed: int = 0) -> Tensor:
     direction = F.normalize(unit[nearest > ALIKE].mean(0), dim=0)
     alike = unit @ direction > ALONG
     others = old[~alike]
-    centred, along = others - others.mean(0), (others @ direction).mean()
+    centred = others - others.mean(0)
     spread = centred.T @ centred / len(centred) + 1e-4 * torch.eye(old.shape[1])
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(int(alike.sum()), old.shape[1], generator=generator) @ torch.linalg.cholesky(spread).T
     across = F.normalize(drawn - (drawn @ direction)[:, None] * direction, dim=1)
-    length = others.norm(dim=1).median()
-    table[alike.to(table.device)] = (across * (length**2 - along**2).sqrt() + along * direction).to(table)
+    new = STAYS * direction + (1 - STAYS**2) ** 0.5 * across
+    table[alike.to(table.device)] = (others.norm(dim=1).median() * new).to(table)
     return alike.nonzero()[:, 0]
