@@ -179,8 +179,8 @@ SHAPES = {
         "lora_alpha": 32.0,
     },
 }  # fmt: skip
-"""Models that `--recipe` builds, of about 2.5, 8 and 25 million parameters; the latter two are for a GPU. A narrower
-`--base` is widened to them (`core.widening`)."""
+"""Models that `--recipe` builds, of about 2.5, 8 and 25 million parameters; the last is for a GPU. A narrower `--base`
+is widened to them (`core.widening`): the shipped mini was trained as "mini", then as "wide"."""
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
     "min_chunk": 44, "overlapped": 1024, "prompt_window": 512, "rules": "paper", "relevance": "block",

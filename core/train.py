@@ -4,7 +4,7 @@ python -m core.train --recipe mini --data novels/ --out runs/mini               
 python -m core.train --stage 1 --base meta-llama/Llama-3.1-8B --out runs/one    a stage of the paper on any Llama
 accelerate launch -m core.train …                  the same on many GPUs; on a CPU: torchrun --nproc-per-node 2 -m …
 torchrun -m core.train … --local-steps 50    processes average their weights now and then, not gradients every step
-python -m core.train --recipe mini --lessons 5 --base mini --data novels/ --out runs/more    some lessons of it, on top
+python -m core.train --recipe wide --lessons 5 --base mini --data novels/ --out runs/more    some lessons of it, on top
 python -m core.train --refit-retrievers mini --data novels/ --out runs/refit    only the retrievers, anew
 
 Interrupted or killed, `--resume` goes on where the last checkpoint stands.

@@ -1,9 +1,13 @@
 """Embeddings that have fallen together are told apart again, and nothing else changes."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+import core
 from core import train
 from core.rare_tokens import redraw_rare_tokens
 from core.recipe import recipe_model
@@ -66,3 +70,14 @@ def test_a_base_is_trained_with_its_rare_tokens_told_apart(tmp_path, monkeypatch
     with pytest.raises(ValueError):  # the folder holds no documents, and is only reached after the base was prepared
         train.start_recipe(args, train.accelerator("no", cpu=True))
     assert asked == [(2048, 4)]
+
+
+@pytest.mark.filterwarnings("ignore:The text has")
+def test_mini_gives_back_names_that_are_written_with_rare_tokens():
+    lines = (Path(__file__).parent / "data" / "rare_names.jsonl").read_text(encoding="utf-8").splitlines()
+    reader, right = core.load("mini"), 0
+    for row in map(json.loads, lines):
+        reader.reset()
+        reader.ingest(row["fact"])
+        right += row["answer"] in reader.answer(row["question"], 16).text
+    assert len(lines) == 40 and right >= 35
