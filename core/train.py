@@ -76,7 +76,8 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
         model = load_model(args.base, processes.device, **settings_of(args))
         if is_narrower(model.config, SHAPES[args.recipe]):
             model = widened(model, SHAPES[args.recipe], args.seed)
-        redraw_rare_tokens(model, args.seed)
+        if model.config.tie_word_embeddings:
+            redraw_rare_tokens(model, args.seed)
     else:
         model = recipe_model(MPlusConfig(**GEOMETRY, **SHAPES[args.recipe]), args.seed).to(processes.device)
     if plan[-1].refit and not model.config.num_retrieved:
