@@ -14,7 +14,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from .baselines import METHODS
-from .evaluation import commands, longbench, replay_commands, retriever_table
+from .evaluation import commands, longbench, own_words, replay_commands, retriever_table
 from .evaluation.curves import CURVE_METHODS
 from .evaluation.gate_runs import RUNS
 from .evaluation.loss import METHODS as LOSS_METHODS
@@ -131,6 +131,8 @@ def parser() -> argparse.ArgumentParser:
     task = add("facts", run, "facts in a person's own words", more, load.load_facts_file, "rows of fact or facts")
     task.add_argument("--distractors", default="facts:1", help="as in retention")
     task.add_argument("--lengths", default="0,2000", help="tokens between facts and question")
+    task.add_argument("--metric", choices=own_words.SCORES, default=own_words.SCORES[0],
+                      help="a hit and nothing outdated, or SQuAD's F1 or exact match")  # fmt: skip
     task = add(
         "longbench", run, "six question-answering sets", more, load.load_longbench,
         "a folder of SET.jsonl, the hub's name, or a SQuAD .json to build the form from",

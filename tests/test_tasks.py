@@ -357,6 +357,18 @@ def test_an_outdated_value_in_the_answer_is_wrong():
     assert [METRICS["current"](text, question) for text in ("57", "It was 12, now 57", "12", "")] == [1, 0, 0, 0]
 
 
+def test_an_answer_that_is_too_long_is_a_hit_and_no_exact_match():
+    tokenizer = toy_tokenizer()
+    scores = []
+    for metric in own_words.SCORES:
+        (example,) = own_words.load("updates:3", tokenizer, [1], (0,), 1, 0, metric)[0]
+        (question,) = example.questions
+        text = f"{question.answers[0]} yesterday"
+        scores.append(METRICS[question.metric](text, question))
+        assert METRICS[question.metric](question.answers[0], question) == 1
+    assert scores[0] == 1 and 0 < scores[1] < 1 and scores[2] == 0
+
+
 def test_longmemevals_sessions_carry_their_dates(root):
     (example,), problems = dialogue.load(str(root / "longmemeval.json"), None)
     assert example.texts[0] == "Session of 2023/05/20.\nUser: I moved to Porto.\nAssistant: I moved to Porto."

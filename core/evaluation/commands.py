@@ -108,7 +108,7 @@ def benchmark(args: argparse.Namespace, say: Say) -> str:
 def load_facts_file(args: argparse.Namespace, tokenizer: Any, window: int):
     lengths = numbers(args.lengths)
     stream = load_stream(args.distractors, tokenizer, max(lengths) + 1)
-    return own_words.load(args.data, tokenizer, stream, lengths, args.num, args.seed)
+    return own_words.load(args.data, tokenizer, stream, lengths, args.num, args.seed, args.metric)
 
 
 def load_longbench(args: argparse.Namespace, tokenizer: Any, window: int):

@@ -43,6 +43,7 @@ Metric = Callable[[str, Question], float]
 METRICS: dict[str, Metric] = {
     "hit": lambda text, question: float(any(metrics.exact_hit(text, answer) for answer in question.answers)),
     "current": lambda text, q: float(q.answers[0] in text and not any(label in text for label in q.labels)),
+    "exact": lambda text, question: metrics.exact_match(text, question.answers),
     "f1": lambda text, question: metrics.qa_f1(text, question.answers),
     "all": lambda text, question: metrics.match_all(text, question.answers),
     "any": lambda text, question: metrics.match_any(text, question.answers),

@@ -3,6 +3,7 @@
 Rows are {fact, question, answer} or {facts, question, answer, kind, outdated}: several texts in order; `outdated`, what
 a later text has replaced, must not be in the answer. "updates:SEED" instead of a file: generated statements that a
 later one contradicts; "sentences:SEED": the sentences by hand that mini has practised, their slots filled anew.
+A hit ("current") forgives an answer that is too long; F1 and exact match, as SQuAD has them, do not.
 """
 
 import random
@@ -17,11 +18,13 @@ from .examples import Example, Question
 from .texts import Rows, read_rows, seed_of
 
 UPDATES, SENTENCES = "updates:", "sentences:"
+SCORES = ("current", "f1", "exact")
+"""What `metric` may be, names of `examples.METRICS`."""
 
 
 def load(
     source: str, tokenizer: PreTrainedTokenizerBase, stream: Sequence[int], lengths: Sequence[int], num: int | None,
-    seed: int,
+    seed: int, metric: str = SCORES[0],
 ) -> tuple[list[Example], list[str]]:  # fmt: skip
     """Every row at every length: so many tokens of the distractors `stream`, from a random place, follow its facts."""
     if source.startswith(UPDATES):
@@ -39,7 +42,7 @@ def load(
             after = [stream[(start + place) % len(stream)] for place in range(length)]
             texts += (str(tokenizer.decode(after)),) if after else ()
             outdated = (row["outdated"],) if row.get("outdated") else ()
-            question = Question(row["question"], (row["answer"],), "current", 16, labels=outdated)
+            question = Question(row["question"], (row["answer"],), metric, 16, labels=outdated)
             examples.append(Example(f"{length}-{number}", f"{row.get('kind', 'fact')} {length}", texts, (question,)))
     return examples, found.problems
 
