@@ -15,9 +15,9 @@ from .model import MPlusForCausalLM
 ALIKE, ALONG = 0.9, 0.8
 """Cosines: from which on two embeddings are the same, and one lies along the direction in which such embeddings do."""
 STAYS = 0.7
-"""How much of a redrawn embedding still lies there, which keeps the token as unlikely as it is. Other
-embeddings have 0.34; with as much, redrawn tokens are said where they do not belong. With 0.7 as many answers are right
-as before, and what is left tells them apart."""
+"""How much of a redrawn embedding still lies there, which keeps the token as unlikely as it is. Other embeddings have
+0.34; with as much, redrawn tokens are said where they do not belong. With 0.7 as many answers are right as before, and
+what is left tells them apart."""
 
 
 @torch.no_grad()
