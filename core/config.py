@@ -26,6 +26,8 @@ class MPlusConfig(LlamaConfig):
         for the block rule); 0 is the paper: all of memory counts the same. A list has one number a layer.
     retrieval_recency: how much attention to a block sinks, at most, where a later one is about as likely, in layers
         that have a retrieval_bias (`core.retriever.overtaken`; ours); 0 is the paper.
+    retrieval_accumulates: whether a layer's certainty counts what those before it found, in reading, not in training
+        (`core.retriever.Evidence`; ours); False: each layer is told its own alone.
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
     overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
         a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do. It
@@ -61,6 +63,7 @@ class MPlusConfig(LlamaConfig):
     encoder_retriever: bool = False
     retrieval_bias: int | float | list[int | float] = 0.0
     retrieval_recency: int | float = 0.0
+    retrieval_accumulates: bool = False
 
     lora_rank: int = 16
     lora_alpha: int | float = 32.0
@@ -118,8 +121,9 @@ class MPlusConfig(LlamaConfig):
                 f"retrieval_bias is {self.retrieval_bias} with relevance {self.relevance!r}, whose scores are no odds; "
                 "set it to 0, or relevance to 'block'."
             )
-        if self.retrieval_recency and not any(biases):
-            raise ValueError(f"retrieval_recency is {self.retrieval_recency} with no retrieval_bias; set that too.")
+        for name in ("retrieval_recency", "retrieval_accumulates"):
+            if getattr(self, name) and not any(biases):
+                raise ValueError(f"{name} is {getattr(self, name)} with no retrieval_bias; set that too.")
         if self.num_blocks < 2:
             raise ValueError(
                 f"num_blocks is {self.num_blocks}; θ needs at least 2 blocks, one to keep and one to drop."

@@ -20,7 +20,7 @@ from .cache import MemoryCache, project
 from .config import MPlusConfig
 from .log import TokenLog
 from .prefix import Prefix, PrefixBuffer, PrefixLayer, Segment
-from .retriever import Keys, Retriever, certainty
+from .retriever import Evidence, Keys, Retriever, certainty
 
 
 class MemoryTokens(nn.Module):
@@ -181,10 +181,14 @@ class MPlusForCausalLM(LlamaForCausalLM):
         """The same for one layer's tokens (..., d), wherever they are."""
         return project(tokens.to(self.device), cast(MPlusDecoderLayer, self.model.layers[layer]))
 
-    def certainty(self, layer: int, queries: Tensor, keys: Keys) -> Tensor:
+    def evidence(self) -> Evidence | None:
+        """What `certainty` keeps from layer to layer for one question, where the config wants that."""
+        return Evidence() if self.config.retrieval_accumulates else None
+
+    def certainty(self, layer: int, queries: Tensor, keys: Keys, evidence: Evidence | None = None) -> Tensor:
         """What a layer's attention gains on the memory tokens with these keys; see `core.retriever.certainty`."""
         scale = cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale
-        return certainty(queries, keys, scale, self.config.bias_in(layer), self.config.retrieval_recency)
+        return certainty(queries, keys, scale, self.config.bias_in(layer), self.config.retrieval_recency, evidence)
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""

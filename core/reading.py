@@ -143,6 +143,7 @@ class MemoryPrefix:
         self.streamed = Streamed(self.memories[0].state.short.tokens, model.device) if away else None
         self.keys = self._keys_ahead() if self.num_retrieved else None
         self.odds = all(gives_odds(memory) for memory in memories)
+        self.evidence = [model.evidence() for _ in self.real]
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def _keys_ahead(self) -> Streamed | None:
@@ -168,7 +169,8 @@ class MemoryPrefix:
                 self.found[layer].append(found)
                 if told:
                     keys = keys_before(self.model, memory, layer, found)
-                    biases.append(self.model.certainty(layer, queries, keys).to(normed)[None, None])
+                    gains = self.model.certainty(layer, queries, keys, self.evidence[index])
+                    biases.append(gains.to(normed)[None, None])
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
             segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))
         if len(self.memories) == 1:

@@ -59,6 +59,7 @@ class ReplayCache(MemoryCache):
         self.asking = self.mask.clone()
         self.memories = [(memory + reading.foreign) % len(replay.blocks) for memory in memories]
         self.storage, self.capacity = storage or Storage(), self.end + mask.shape[1] + room
+        self.evidence = [replay.model.evidence() for _ in self.memories]
         self.found: list[list[Tensor]] = [[] for _ in range(config.num_hidden_layers)]
 
     @property
@@ -96,7 +97,8 @@ class ReplayCache(MemoryCache):
                 draw = torch.Generator().manual_seed(self.seed + memory * 1009 + index)
                 numbers = numbers[torch.randperm(len(numbers), generator=draw)]
             if weighed and queries is not None:
-                gains.append(self.replay.model.certainty(index, queries, self.replay.keys(memory, index, numbers)))
+                stored = self.replay.keys(memory, index, numbers)
+                gains.append(self.replay.model.certainty(index, queries, stored, self.evidence[row]))
             numbers = numbers[: self.num_retrieved] if laid else numbers
             joined = self.replay.bank.tokens[index].flatten(0, 1).index_select(0, self.replay.rows(memory, numbers))
             joined = torch.zeros_like(joined) if self.reading.blank else joined

@@ -112,15 +112,16 @@ class TaughtPrefix:
         numbers = blocks[:, None].expand_as(matches)
         best = matches.new_full((*matches.shape[:2], int(blocks.max()) + 1), FAR / 10)
         best.scatter_reduce_(2, numbers, matches, "amax")
-        scores, config, scale = torch.bmm(self.asked.to(best), best), self.model.config, reader.retriever.scale
+        scores, config = torch.bmm(self.asked.to(best), best), self.model.config
+        odds = reader.retriever.scale.detach().float() * scores
         # Blocks are laid oldest first, those that came back and then those of θ; a block in both counts as in θ.
         places = torch.arange(laid.shape[1], device=blocks.device).expand_as(blocks)
         last = blocks.new_full((len(blocks), best.shape[2]), -1).scatter_reduce(1, blocks, places, "amax")
-        order = last.argsort(1)[:, None].expand_as(scores)
-        lost = overtaken(scores.gather(2, order), scale, config.retrieval_recency)
-        gains = below_best(scores, scale, config.bias_in(layer)) - lost.gather(2, order.argsort(2))
-        gains = gains.gather(2, blocks[:, None].expand(-1, scores.shape[1], -1))
-        mine = self.segments.clamp(0, scores.shape[1] - 1)[..., None].expand(-1, -1, laid.shape[1])
+        order = last.argsort(1)[:, None].expand_as(odds)
+        lost = overtaken(odds.gather(2, order), config.retrieval_recency)
+        gains = below_best(odds, config.bias_in(layer)) - lost.gather(2, order.argsort(2))
+        gains = gains.gather(2, blocks[:, None].expand(-1, odds.shape[1], -1))
+        mine = self.segments.clamp(0, odds.shape[1] - 1)[..., None].expand(-1, -1, laid.shape[1])
         return gains.gather(1, mine)
 
     def _scores(self, queries: Tensor, keys: Tensor, gone: Tensor) -> Tensor:

@@ -114,39 +114,68 @@ ABOUT = 2.0
 """Nats by which a later block may be less likely than an earlier one and still count as about as likely."""
 
 
+UNHEARD = -12.0
+"""Log-odds a layer gives, at the least, to a block, and to one it has not found."""
+
+
+class Evidence:
+    """What the layers so far say of the blocks that lie before one question: the sum of their log p. Ours.
+
+    Each layer's retriever asks with what that layer has understood, and their mistakes differ: of questions that share
+    few words with what they ask for, the sum up to a layer in the middle finds a fifth more than the best layer alone.
+    """
+
+    def __init__(self) -> None:
+        self.blocks, self.sums, self.layers = torch.empty(0, dtype=torch.int64), torch.empty(0), 0
+
+    def add(self, blocks: Tensor, log_p: Tensor) -> Tensor:
+        """Count the next layer's log p (S,) of these blocks (S,) int64, ascending; returns the sums (S,) up to it."""
+        together = torch.cat([self.blocks.to(blocks.device), blocks]).unique()
+        sums = torch.full((len(together),), UNHEARD * self.layers, device=log_p.device)
+        sums[torch.searchsorted(together, self.blocks.to(blocks.device))] = self.sums.to(log_p.device)
+        heard = torch.full_like(sums, UNHEARD)
+        places = torch.searchsorted(together, blocks)
+        heard[places] = log_p.clamp(min=UNHEARD)
+        self.blocks, self.sums, self.layers = together, sums + heard, self.layers + 1
+        return self.sums[places]
+
+
 @torch.no_grad()
-def certainty(queries: Tensor, keys: Keys, scale: Tensor, bias: float, recency: float) -> Tensor:
+def certainty(
+    queries: Tensor, keys: Keys, scale: Tensor, bias: float, recency: float, evidence: Evidence | None = None
+) -> Tensor:
     """What the attention on memory tokens gains: bias · log(p / p of the likeliest block), `LEAST` at the least; and
     up to `recency` less where a later block is about as likely (`overtaken`).
 
     queries (n, r) of the question's tokens, keys of the P tokens that lie before it, retrieved or in θ; p is the
     softmax over their blocks that the block rule is trained with. Ours: the paper lays tokens before the question and
     forgets how sure the retriever was of each. Among thousands of statements said alike the reader then has to choose
-    once more, and at times it chooses a rival, from Θ or from θ. Returns (P,), without gradient.
+    once more, and at times it chooses a rival, from Θ or from θ. evidence: of the layers before, whose log p then count
+    as well. Returns (P,), without gradient.
     """
-    blocks = keys.blocks.unique(return_inverse=True)[1]  # numbered from 0, oldest first, however much was written
+    numbers, blocks = keys.blocks.unique(return_inverse=True)  # from 0 on, oldest first, however much was written
     scores = block_scores(queries.detach().to(keys.vectors.dtype), Keys(keys.vectors, blocks)).float()
-    gains = below_best(scores, scale, bias) - overtaken(scores, scale, recency)
+    odds = scale.detach().float().to(scores.device) * scores
+    told = odds if evidence is None else evidence.add(numbers.to(odds.device), odds.log_softmax(-1))
+    gains = below_best(told, bias) - overtaken(odds, recency)
     return gains[blocks.to(gains.device)]
 
 
-def overtaken(scores: Tensor, scale: Tensor, recency: float) -> Tensor:
-    """What blocks (..., S), oldest first, lose to later ones: how much likelier the likeliest of those is in nats, and
-    `ABOUT`, but not less than 0 nor more than `recency`.
+def overtaken(odds: Tensor, recency: float) -> Tensor:
+    """What blocks of log-odds (..., S), oldest first, lose to later ones: how much likelier the likeliest of those is
+    in nats, and `ABOUT`, but not less than 0 nor more than `recency`.
 
     Where something has changed, what is no longer true and what is now are found about equally well: by which was said
     later they differ, and nothing else in attention tells that.
     """
-    odds = scale.detach().float().to(scores.device) * scores
     later = odds.flip(-1).cummax(-1).values.flip(-1)[..., 1:]
     lead = F.pad(later, (0, 1), value=-torch.inf) - odds
     return (lead + ABOUT).clamp(0, recency)
 
 
-def below_best(scores: Tensor, scale: Tensor, bias: float) -> Tensor:
-    """Scores (..., S) of blocks as `certainty` counts them, from the best of each row down."""
-    odds = scale.detach().float().to(scores.device) * (scores - scores.amax(-1, keepdim=True))
-    return (bias * odds).clamp(min=LEAST)
+def below_best(odds: Tensor, bias: float) -> Tensor:
+    """Log-odds (..., S) of blocks as `certainty` counts them, from the best of each row down."""
+    return (bias * (odds - odds.amax(-1, keepdim=True))).clamp(min=LEAST)
 
 
 def block_best(queries: Tensor, keys: Keys, num_blocks: int) -> Tensor:

@@ -211,7 +211,9 @@ class SlowMemory:
     def memory_of(self, layer: int, hidden: Tensor) -> tuple[Tensor, list[float]]:
         """[retrieved, oldest first | θ] for the prompt whose states reach this layer, and what is added to the scores
         of each: bias times the log of how much less likely its block is than the likeliest, -4 at least; less what it
-        loses to later blocks, which is 2 and how much likelier the likeliest of them is, from 0 to the recency."""
+        loses to later blocks, which is 2 and how much likelier the likeliest of them is, from 0 to the recency. Where
+        layers accumulate, how likely a block is counts over the layers so far, -12 at least and where it is unknown."""
+        self.heard, self.asked = ({}, 0) if layer == 0 else (self.heard, self.asked)
         wanted, long, pending = self.slow.config.num_retrieved, self.long[layer], self.pending[layer]
         if self.released and not long:
             chosen = []
@@ -227,10 +229,16 @@ class SlowMemory:
         memory, bias = torch.stack([row["token"] for row in laid]), self.slow.config.bias_in(layer)
         if not (bias and chosen):
             return memory, []
-        scale = bias * float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
-        scores = self.slow.scores(layer, hidden, laid)
-        gains = [max(-4.0, scale * (score - max(scores))) for score in scores]
-        nats = [scale * score / bias for score in scores]
+        scale = float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
+        nats = [scale * score for score in self.slow.scores(layer, hidden, laid)]
+        told = {row["block"]: its for row, its in zip(laid, nats, strict=True)}
+        if self.slow.config.retrieval_accumulates:
+            every = math.log(sum(math.exp(its) for its in told.values()))
+            for block in told.keys() | self.heard.keys():
+                before = self.heard.get(block, -12.0 * self.asked)
+                self.heard[block] = before + max(-12.0, told.get(block, -math.inf) - every)
+            told, self.asked = {block: self.heard[block] for block in told}, self.asked + 1
+        gains = [max(-4.0, bias * (told[row["block"]] - max(told.values()))) for row in laid]
         for index, row in enumerate(laid):
             later = [other for other, its in zip(nats, laid, strict=True) if its["block"] > row["block"]]
             lead = max(later, default=-math.inf) - nats[index]

@@ -105,6 +105,7 @@ def test_chunks_that_overlap_keep_every_token_of_a_text(words):
         ({"retrieval_bias": [0.5, -0.5]}, r"retrieval_bias is \[0\.5, -0\.5\]"),
         ({"retrieval_recency": -1, "retrieval_bias": 0.5, "relevance": "block"}, "retrieval_recency is -1"),
         ({"retrieval_recency": 1.0}, r"retrieval_recency is 1\.0 with no retrieval_bias"),
+        ({"retrieval_accumulates": True}, "retrieval_accumulates is True with no retrieval_bias"),
         ({"min_chunk": 99}, "min_chunk is 99"),
         ({"hidden_size": -64}, "hidden_size is -64"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),

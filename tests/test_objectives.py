@@ -339,12 +339,11 @@ def test_attention_gains_in_training_what_it_gains_in_use(model, taught, monkeyp
 
 def test_a_block_loses_to_later_ones_that_are_about_as_likely():
     scores = torch.tensor([1.0, 5.0, 3.5, 0.0, 2.0])
-    one = torch.tensor(1.0)
-    assert overtaken(scores, one, 1.0).tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]  # the last has none after it
-    assert overtaken(scores, one, 9.0).tolist() == [6.0, 0.5, 0.5, 4.0, 0.0]
-    assert overtaken(scores, 2 * one, 9.0).tolist() == [9.0, 0.0, 0.0, 6.0, 0.0]  # scaled, 5 leads 3.5 by 3 nats
-    assert not overtaken(scores, one, 0.0).any()
-    assert overtaken(scores.expand(2, 3, 5), one, 1.0)[1, 2].tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]
+    assert overtaken(scores, 1.0).tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]  # the last has none after it
+    assert overtaken(scores, 9.0).tolist() == [6.0, 0.5, 0.5, 4.0, 0.0]
+    assert overtaken(2 * scores, 9.0).tolist() == [9.0, 0.0, 0.0, 6.0, 0.0]  # scaled, 5 leads 3.5 by 3 nats
+    assert not overtaken(scores, 0.0).any()
+    assert overtaken(scores.expand(2, 3, 5), 1.0)[1, 2].tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]
 
 
 def test_past_blocks_keep_the_newest():

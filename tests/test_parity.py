@@ -22,6 +22,8 @@ SHAPES = {
     "certain retriever, no bos": {"retrieval_bias": 2.0, "has_bos": False},
     "certain in one layer": {"retrieval_bias": [0, 2.0]},
     "the later counts": {"retrieval_bias": 2.0, "retrieval_recency": 3.0},
+    "layers accumulate": {"retrieval_bias": 2.0, "retrieval_accumulates": True},
+    "one layer accumulates": {"retrieval_bias": [0, 2.0], "retrieval_accumulates": True},
     "llama3 rope, untied": {"rope_parameters": LLAMA3, "tie_word_embeddings": False},
 }
 LENGTHS = (20, 8, 3, 1, 11)  # longer than a block of 8, as long, shorter

@@ -61,6 +61,7 @@ def never(tokens: list[int]) -> bool:
         {"retrieval_bias": 2.0},
         {"retrieval_bias": [0, 2.0]},
         {"retrieval_bias": 2.0, "retrieval_recency": 3.0},
+        {"retrieval_bias": 2.0, "retrieval_accumulates": True},
     ],
 )
 def test_a_replay_equals_memories_written_one_by_one(settings):

@@ -127,6 +127,7 @@ def flow_boxes(session: Session) -> str:
     if told:
         where = "" if len(told) == config.num_hidden_layers else f" in layer {' and '.join(told)}"
         sure = f" Attention{where} is told how sure the retriever is of each block, in Θ and in θ: what it holds unlikely weighs less."
+        sure += " Each layer counts what those before it found as well." if config.retrieval_accumulates else ""
         sure += " Of two about equally likely the later weighs more." if config.retrieval_recency else ""
     parts = [
         (
