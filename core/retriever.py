@@ -119,17 +119,19 @@ UNHEARD = -12.0
 
 
 class Evidence:
-    """What the layers so far say of the blocks that lie before one question: the sum of their log p. Ours.
+    """What the layers so far say of the blocks that lie before one question: the sum of their log p, over the root of
+    how many they are. Ours.
 
-    Each layer's retriever asks with what that layer has understood, and their mistakes differ: of questions that share
-    few words with what they ask for, the sum up to a layer in the middle finds a fifth more than the best layer alone.
+    Each layer's retriever asks with what that layer has understood, and their mistakes differ: a block that several
+    layers hold likely is the right one more often than one that a single layer is sure of. The mean would say so less
+    and less clearly than one layer does, the sum would drown which of two statements came last (`overtaken`).
     """
 
     def __init__(self) -> None:
         self.blocks, self.sums, self.layers = torch.empty(0, dtype=torch.int64), torch.empty(0), 0
 
     def add(self, blocks: Tensor, log_p: Tensor) -> Tensor:
-        """Count the next layer's log p (S,) of these blocks (S,) int64, ascending; returns the sums (S,) up to it."""
+        """Count the next layer's log p (S,) of these blocks (S,) int64, ascending; returns what all say up to it."""
         together = torch.cat([self.blocks.to(blocks.device), blocks]).unique()
         sums = torch.full((len(together),), UNHEARD * self.layers, device=log_p.device)
         sums[torch.searchsorted(together, self.blocks.to(blocks.device))] = self.sums.to(log_p.device)
@@ -137,7 +139,7 @@ class Evidence:
         places = torch.searchsorted(together, blocks)
         heard[places] = log_p.clamp(min=UNHEARD)
         self.blocks, self.sums, self.layers = together, sums + heard, self.layers + 1
-        return self.sums[places]
+        return self.sums[places] / self.layers**0.5
 
 
 @torch.no_grad()

@@ -212,7 +212,8 @@ class SlowMemory:
         """[retrieved, oldest first | θ] for the prompt whose states reach this layer, and what is added to the scores
         of each: bias times the log of how much less likely its block is than the likeliest, -4 at least; less what it
         loses to later blocks, which is 2 and how much likelier the likeliest of them is, from 0 to the recency. Where
-        layers accumulate, how likely a block is counts over the layers so far, -12 at least and where it is unknown."""
+        layers accumulate, how likely a block is counts over the layers so far, -12 at least and where it is unknown,
+        divided by the root of their number."""
         self.heard, self.asked = ({}, 0) if layer == 0 else (self.heard, self.asked)
         wanted, long, pending = self.slow.config.num_retrieved, self.long[layer], self.pending[layer]
         if self.released and not long:
@@ -237,7 +238,8 @@ class SlowMemory:
             for block in told.keys() | self.heard.keys():
                 before = self.heard.get(block, -12.0 * self.asked)
                 self.heard[block] = before + max(-12.0, told.get(block, -math.inf) - every)
-            told, self.asked = {block: self.heard[block] for block in told}, self.asked + 1
+            self.asked += 1
+            told = {block: self.heard[block] / math.sqrt(self.asked) for block in told}
         gains = [max(-4.0, bias * (told[row["block"]] - max(told.values()))) for row in laid]
         for index, row in enumerate(laid):
             later = [other for other, its in zip(nats, laid, strict=True) if its["block"] > row["block"]]
