@@ -15,7 +15,7 @@ from .config import MPlusConfig
 from .drops import DROPS, DropPolicy, Pool
 from .log import TokenLog
 from .placement import ON_HOST, Placement
-from .retriever import RELEVANCE, Keys, Relevance
+from .retriever import RELEVANCE, Evidence, Keys, Relevance
 from .rules import RULE_SETS
 from .short_term import ShortTerm
 from .sources import INITIAL, Chunk, Receipt, Source, token_source
@@ -203,15 +203,21 @@ class Memory:
             return 0
         return min(self.rules.available(log, wanted) for log in self.state.logs)
 
-    def search(self, layer: int, queries: Tensor, wanted: int | None = None, keys: Tensor | None = None) -> Found:
+    def search(
+        self, layer: int, queries: Tensor, wanted: int | None = None, keys: Tensor | None = None,
+        evidence: Evidence | None = None,
+    ) -> Found:  # fmt: skip
         """The `wanted` (or K0) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last.
-        keys: the log's own, where they have been sent for already."""
+        keys: the log's own, where they have been sent for already. evidence: of the layers before, for queries whose
+        scores are log-odds; it then counts as well."""
         log, wanted = self.state.logs[layer], self.num_retrieved if wanted is None else wanted
         rows, scores, alive = self.rules.tiles(log, wanted), torch.zeros(0), None  # where nothing has to be scored
         if rows is None:
             stored = Keys(log.keys if keys is None else keys, log.block)
             scores = self.relevance(queries.detach().to(stored.vectors.dtype), stored).float().cpu()
             alive = log.live if log.num_dead else None
+            if evidence is not None:
+                scores = evidence.add(log.block, scores if alive is None else scores.where(alive, -torch.inf))
             rows = select(scores, wanted, alive)
         rows, born, blocks, slots = oldest_first(rows, log.born, log.block, log.slot)
         return Found(rows, self.state.clock - born, blocks, slots, scores, alive)

@@ -182,17 +182,21 @@ class MPlusForCausalLM(LlamaForCausalLM):
         return project(tokens.to(self.device), cast(MPlusDecoderLayer, self.model.layers[layer]))
 
     def evidence(self) -> Evidence | None:
-        """What `certainty` keeps from layer to layer for one question, where the config wants that."""
+        """What is kept from layer to layer for one question, where the config wants that."""
         return Evidence() if self.config.retrieval_accumulates else None
 
     def certainty(self, layer: int, queries: Tensor, keys: Keys, evidence: Evidence | None = None) -> Tensor:
         """What a layer's attention gains on the memory tokens with these keys; see `core.retriever.certainty`."""
-        scale = cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale
+        scale = self.retriever_scale(layer)
         return certainty(queries, keys, scale, self.config.bias_in(layer), self.config.retrieval_recency, evidence)
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""
         return cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.query(normed)
+
+    def retriever_scale(self, layer: int) -> Tensor:
+        """The learned factor () that makes one layer's scores by the block rule log-odds of blocks."""
+        return cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale
 
     def gradient_checkpointing_enable(self, *args, **kwargs):
         raise ValueError("Gradient checkpointing drops the memory prefix; train with smaller batches instead.")

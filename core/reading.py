@@ -143,7 +143,7 @@ class MemoryPrefix:
         self.streamed = Streamed(self.memories[0].state.short.tokens, model.device) if away else None
         self.keys = self._keys_ahead() if self.num_retrieved else None
         self.odds = all(gives_odds(memory) for memory in memories)
-        self.evidence = [model.evidence() for _ in self.real]
+        self.evidence = [(model.evidence(), model.evidence()) for _ in self.real]  # of Θ; of what lies before it
         self.found: list[list[Found]] = [[] for _ in range(model.config.num_hidden_layers)]
 
     def _keys_ahead(self) -> Streamed | None:
@@ -162,14 +162,16 @@ class MemoryPrefix:
             for index, real in enumerate(self.real):
                 prompt = normed[index * copies]
                 queries = self.model.retriever_queries(layer, prompt if real is None else prompt[real])
+                searched, weighed = self.evidence[index] if self.odds else (None, None)
                 memory = self.memories[index % len(self.memories)]
                 sent = self.keys.take(layer)[0] if self.keys else None
-                found = memory.search(layer, queries, self.num_retrieved, sent)
+                asked = queries if searched is None else queries * self.model.retriever_scale(layer)
+                found = memory.search(layer, asked, self.num_retrieved, sent, searched)
                 rows.append(memory.state.logs[layer].take(found.rows, normed.device)[None])
                 self.found[layer].append(found)
                 if told:
                     keys = keys_before(self.model, memory, layer, found)
-                    gains = self.model.certainty(layer, queries, keys, self.evidence[index])
+                    gains = self.model.certainty(layer, queries, keys, weighed)
                     biases.append(gains.to(normed)[None, None])
             tokens = torch.cat(rows) if len(rows) > 1 else rows[0]
             segments.append(Segment(tokens.repeat_interleave(copies, 0) if copies > 1 else tokens, first.projected))

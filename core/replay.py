@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .bank import Bank
 from .model import MPlusForCausalLM
-from .retriever import Keys
+from .retriever import Evidence, Keys
 
 NEVER = torch.iinfo(torch.int32).max
 
@@ -104,8 +104,12 @@ class Replay:
         """Where in a layer of the bank, as one row of tokens, these tokens are."""
         return self.blocks[memory, numbers // self.size] * self.size + numbers % self.size
 
-    def search(self, memory: int, layer: int, writes: int, queries: Tensor, guess: int | None = None) -> Tensor:
+    def search(
+        self, memory: int, layer: int, writes: int, queries: Tensor, guess: int | None = None,
+        evidence: Evidence | None = None,
+    ) -> Tensor:  # fmt: skip
         """The numbers of the retrieved tokens, oldest first, for queries (n, r). guess: a seed for random scores.
+        evidence: as `core.memory.Memory.search` takes it.
 
         The rules of `core.retriever`. By block all is done on whole blocks: only those written lately are partly in θ.
         """
@@ -126,6 +130,8 @@ class Replay:
         else:
             scores = self._token_scores(memory, layer, queries, len(inside) // self.size)
         scores = scores.masked_fill(counts == 0, -torch.inf)
+        if evidence is not None:
+            scores = evidence.add(torch.arange(len(scores)), scores).masked_fill(counts == 0, -torch.inf)
         order = scores.argsort(descending=True)
         last = scores[order[int((counts[order].cumsum(0) < num).sum())]]
         above, ties = (self._members(chosen, present) for chosen in (scores > last, scores == last))

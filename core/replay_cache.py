@@ -59,7 +59,7 @@ class ReplayCache(MemoryCache):
         self.asking = self.mask.clone()
         self.memories = [(memory + reading.foreign) % len(replay.blocks) for memory in memories]
         self.storage, self.capacity = storage or Storage(), self.end + mask.shape[1] + room
-        self.evidence = [replay.model.evidence() for _ in self.memories]
+        self.evidence = [(model.evidence(), model.evidence()) for _ in self.memories]  # of Θ; of what lies before
         self.found: list[list[Tensor]] = [[] for _ in range(config.num_hidden_layers)]
 
     @property
@@ -87,7 +87,7 @@ class ReplayCache(MemoryCache):
             queries, parts = None, []
             if self.num_retrieved:
                 queries = self.replay.model.retriever_queries(index, normed[row][self.asking[row]])
-                parts.append(self._retrieve(index, memory, queries))
+                parts.append(self._retrieve(index, row, queries))
             if weighed or not laid:
                 parts.append(self.replay.pool(memory, index, self.writes))
             if not parts:
@@ -98,7 +98,7 @@ class ReplayCache(MemoryCache):
                 numbers = numbers[torch.randperm(len(numbers), generator=draw)]
             if weighed and queries is not None:
                 stored = self.replay.keys(memory, index, numbers)
-                gains.append(self.replay.model.certainty(index, queries, stored, self.evidence[row]))
+                gains.append(self.replay.model.certainty(index, queries, stored, self.evidence[row][1]))
             numbers = numbers[: self.num_retrieved] if laid else numbers
             joined = self.replay.bank.tokens[index].flatten(0, 1).index_select(0, self.replay.rows(memory, numbers))
             joined = torch.zeros_like(joined) if self.reading.blank else joined
@@ -111,9 +111,10 @@ class ReplayCache(MemoryCache):
         slot.lazy_initialization(*slot.storage)
         self._show(slot, self.prefix_length)
 
-    def _retrieve(self, layer: int, memory: int, queries: Tensor) -> Tensor:
-        guess = self.seed if self.reading.guess else None
-        found = self.replay.search(memory, layer, self.writes, queries, guess)
+    def _retrieve(self, layer: int, row: int, queries: Tensor) -> Tensor:
+        guess, evidence = (self.seed, None) if self.reading.guess else (None, self.evidence[row][0])
+        asked = queries if evidence is None else queries * self.replay.model.retriever_scale(layer)
+        found = self.replay.search(self.memories[row], layer, self.writes, asked, guess, evidence)
         self.found[layer].append(found)
         return found
 

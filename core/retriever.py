@@ -115,12 +115,12 @@ ABOUT = 2.0
 
 
 UNHEARD = -12.0
-"""Log-odds a layer gives, at the least, to a block, and to one it has not found."""
+"""Nats below the likeliest block that a layer gives to any block, at the least, and to one that it has not found."""
 
 
 class Evidence:
-    """What the layers so far say of the blocks that lie before one question: the sum of their log p, over the root of
-    how many they are. Ours.
+    """What the layers so far say of blocks, for one question: how many nats each lies below the likeliest, summed over
+    layers, over the root of how many they are. Ours.
 
     Each layer's retriever asks with what that layer has understood, and their mistakes differ: a block that several
     layers hold likely is the right one more often than one that a single layer is sure of. The mean would say so less
@@ -128,18 +128,17 @@ class Evidence:
     """
 
     def __init__(self) -> None:
-        self.blocks, self.sums, self.layers = torch.empty(0, dtype=torch.int64), torch.empty(0), 0
+        self.sums, self.layers = torch.empty(0), 0  # by a block's number
 
-    def add(self, blocks: Tensor, log_p: Tensor) -> Tensor:
-        """Count the next layer's log p (S,) of these blocks (S,) int64, ascending; returns what all say up to it."""
-        together = torch.cat([self.blocks.to(blocks.device), blocks]).unique()
-        sums = torch.full((len(together),), UNHEARD * self.layers, device=log_p.device)
-        sums[torch.searchsorted(together, self.blocks.to(blocks.device))] = self.sums.to(log_p.device)
-        heard = torch.full_like(sums, UNHEARD)
-        places = torch.searchsorted(together, blocks)
-        heard[places] = log_p.clamp(min=UNHEARD)
-        self.blocks, self.sums, self.layers = together, sums + heard, self.layers + 1
-        return self.sums[places] / self.layers**0.5
+    def add(self, blocks: Tensor, odds: Tensor) -> Tensor:
+        """Count the next layer's log-odds (m,) of these blocks (m,) int64 >= 0, or of their tokens; returns what all
+        layers say of them up to it (m,), on the device of the odds."""
+        blocks, before = blocks.to(odds.device), self.sums.to(odds.device)
+        before = F.pad(before, (0, max(0, int(blocks.max()) + 1 - len(before))), value=UNHEARD * self.layers)
+        heard = torch.full_like(before, UNHEARD)
+        heard[blocks] = (odds - odds.max()).clamp(min=UNHEARD)
+        self.sums, self.layers = before + heard, self.layers + 1
+        return self.sums[blocks] / self.layers**0.5
 
 
 @torch.no_grad()
@@ -152,13 +151,13 @@ def certainty(
     queries (n, r) of the question's tokens, keys of the P tokens that lie before it, retrieved or in θ; p is the
     softmax over their blocks that the block rule is trained with. Ours: the paper lays tokens before the question and
     forgets how sure the retriever was of each. Among thousands of statements said alike the reader then has to choose
-    once more, and at times it chooses a rival, from Θ or from θ. evidence: of the layers before, whose log p then count
-    as well. Returns (P,), without gradient.
+    once more, and at times it chooses a rival, from Θ or from θ. evidence: of the layers before, which then counts as
+    well. Returns (P,), without gradient.
     """
     numbers, blocks = keys.blocks.unique(return_inverse=True)  # from 0 on, oldest first, however much was written
     scores = block_scores(queries.detach().to(keys.vectors.dtype), Keys(keys.vectors, blocks)).float()
     odds = scale.detach().float().to(scores.device) * scores
-    told = odds if evidence is None else evidence.add(numbers.to(odds.device), odds.log_softmax(-1))
+    told = odds if evidence is None else evidence.add(numbers, odds)
     gains = below_best(told, bias) - overtaken(odds, recency)
     return gains[blocks.to(gains.device)]
 

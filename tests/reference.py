@@ -212,9 +212,10 @@ class SlowMemory:
         """[retrieved, oldest first | θ] for the prompt whose states reach this layer, and what is added to the scores
         of each: bias times the log of how much less likely its block is than the likeliest, -4 at least; less what it
         loses to later blocks, which is 2 and how much likelier the likeliest of them is, from 0 to the recency. Where
-        layers accumulate, how likely a block is counts over the layers so far, -12 at least and where it is unknown,
-        divided by the root of their number."""
-        self.heard, self.asked = ({}, 0) if layer == 0 else (self.heard, self.asked)
+        layers accumulate, how likely a block is, here and in Θ, counts over the layers so far."""
+        self.heard, scale = {} if layer == 0 else self.heard, 1.0
+        if self.slow.config.relevance == "block":
+            scale = float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
         wanted, long, pending = self.slow.config.num_retrieved, self.long[layer], self.pending[layer]
         if self.released and not long:
             chosen = []
@@ -223,6 +224,8 @@ class SlowMemory:
         else:
             rows = long + pending
             scores = self.slow.scores(layer, hidden, rows) if rows else []
+            if rows and self.slow.config.retrieval_accumulates:
+                scores = self.so_far("Θ", rows, [scale * score for score in scores])
             best = sorted(range(len(rows)), key=lambda i: (-scores[i], i))[:wanted]
             chosen = [rows[i] for i in sorted(best)]
         place = sorted(range(len(chosen)), key=lambda i: (chosen[i]["age"], i), reverse=True)
@@ -230,19 +233,18 @@ class SlowMemory:
         memory, bias = torch.stack([row["token"] for row in laid]), self.slow.config.bias_in(layer)
         if not (bias and chosen):
             return memory, []
-        scale = float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
         nats = [scale * score for score in self.slow.scores(layer, hidden, laid)]
-        told = {row["block"]: its for row, its in zip(laid, nats, strict=True)}
-        if self.slow.config.retrieval_accumulates:
-            every = math.log(sum(math.exp(its) for its in told.values()))
-            for block in told.keys() | self.heard.keys():
-                before = self.heard.get(block, -12.0 * self.asked)
-                self.heard[block] = before + max(-12.0, told.get(block, -math.inf) - every)
-            self.asked += 1
-            told = {block: self.heard[block] / math.sqrt(self.asked) for block in told}
-        gains = [max(-4.0, bias * (told[row["block"]] - max(told.values()))) for row in laid]
+        told = self.so_far("laid", laid, nats) if self.slow.config.retrieval_accumulates else nats
+        gains = [max(-4.0, bias * (its - max(told))) for its in told]
         for index, row in enumerate(laid):
             later = [other for other, its in zip(nats, laid, strict=True) if its["block"] > row["block"]]
             lead = max(later, default=-math.inf) - nats[index]
             gains[index] -= min(self.slow.config.retrieval_recency, max(0.0, lead + 2.0))
         return memory, gains
+
+    def so_far(self, where: str, rows: list[dict], nats: list[float]) -> list[float]:
+        """What this layer and those before it say of each row's block: how much less likely it is than the likeliest,
+        12 nats at most and where it is not among the rows, summed over layers, over the root of how many they are."""
+        heard = self.heard.setdefault(where, [])
+        heard.append({row["block"]: max(-12.0, its - max(nats)) for row, its in zip(rows, nats, strict=True)})
+        return [sum(one.get(row["block"], -12.0) for one in heard) / math.sqrt(len(heard)) for row in rows]
