@@ -26,8 +26,8 @@ class MPlusConfig(LlamaConfig):
         for the block rule); 0 is the paper: all of memory counts the same. A list has one number a layer.
     retrieval_recency: how much attention to a block sinks, at most, where a later one is about as likely, in layers
         that have a retrieval_bias (`core.retriever.overtaken`; ours); 0 is the paper.
-    retrieval_accumulates: whether a layer's certainty counts what those before it found, in reading, not in training
-        (`core.retriever.Evidence`; ours); False: each layer is told its own alone.
+    retrieval_accumulates: whether layers count what those before them found, in searching Θ and in their certainty; in
+        reading, not in training (`core.retriever.Evidence`; ours). False is the paper: each goes by its own alone.
     retriever_size: r; 0 stands for the paper's d / 20. retriever_depth: linear layers in f_q and f_k, 1 or 2.
     overlapped: texts of up to so many tokens are written in chunks that overlap, so that each of their tokens becomes
         a memory token, and those that fit a chunk twice over; of longer texts only the last K tokens of a chunk do. It

@@ -145,14 +145,11 @@ class Memory:
             evicted = self.rules.settle(state.logs, state.clock)
         state.short.renew(dropped, kept, block.stored, block.keys)
         state.newest = block.hidden.detach().to(state.newest)
-        slots = torch.arange(config.block_size - count, config.block_size)
-        for name, new in (
-            ("stamp", self.rules.stamps(state.clock, count)),
-            ("block", torch.full((count,), number)),
-            ("slot", slots),
-        ):
+        new = {"stamp": self.rules.stamps(state.clock, count), "block": torch.full((count,), number)}
+        new["slot"] = torch.arange(config.block_size - count, config.block_size)
+        for name, column in new.items():
             old = getattr(state, name).gather(1, kept)
-            setattr(state, name, torch.cat([old, new.expand(layers, -1)], dim=1))
+            setattr(state, name, torch.cat([old, column.expand(layers, -1)], dim=1))
         self._account(source, number, dropped.shape[1], evicted)
 
     def _move_to_long_term(self, dropped: Tensor, keys_of: KeyOf) -> None:
@@ -161,13 +158,10 @@ class Memory:
         born = self.rules.born(state.stamp.gather(1, dropped), state.clock)
         block, slot = state.block.gather(1, dropped), state.slot.gather(1, dropped)
         for layer, log in enumerate(state.logs):
+            keys = keys_of(layer, tokens[layer]) if known is None else known[layer]
+            recall = torch.zeros(len(tokens[layer]), dtype=torch.float64)
             log.append(
-                tokens=tokens[layer],
-                keys=keys_of(layer, tokens[layer]) if known is None else known[layer],
-                born=born[layer],
-                block=block[layer],
-                slot=slot[layer],
-                recall=torch.zeros(len(tokens[layer]), dtype=torch.float64),
+                tokens=tokens[layer], keys=keys, born=born[layer], block=block[layer], slot=slot[layer], recall=recall
             )
 
     def _first_write(self, block: Tokens, number: int) -> None:

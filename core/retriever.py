@@ -114,8 +114,9 @@ ABOUT = 2.0
 """Nats by which a later block may be less likely than an earlier one and still count as about as likely."""
 
 
-UNHEARD = -12.0
-"""Nats below the likeliest block that a layer gives to any block, at the least, and to one that it has not found."""
+UNHEARD = -5.0
+"""Nats below the likeliest block that later layers remember, at the least, and of a block that a layer has not found:
+what one layer alone holds unlikely is not lost in the others."""
 
 
 class Evidence:
@@ -133,12 +134,12 @@ class Evidence:
     def add(self, blocks: Tensor, odds: Tensor) -> Tensor:
         """Count the next layer's log-odds (m,) of these blocks (m,) int64 >= 0, or of their tokens; returns what all
         layers say of them up to it (m,), on the device of the odds."""
-        blocks, before = blocks.to(odds.device), self.sums.to(odds.device)
+        blocks, below, before = blocks.to(odds.device), odds - odds.max(), self.sums.to(odds.device)
         before = F.pad(before, (0, max(0, int(blocks.max()) + 1 - len(before))), value=UNHEARD * self.layers)
         heard = torch.full_like(before, UNHEARD)
-        heard[blocks] = (odds - odds.max()).clamp(min=UNHEARD)
+        heard[blocks] = below.clamp(min=UNHEARD)
         self.sums, self.layers = before + heard, self.layers + 1
-        return self.sums[blocks] / self.layers**0.5
+        return (before[blocks] + below) / self.layers**0.5
 
 
 @torch.no_grad()

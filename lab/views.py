@@ -183,7 +183,8 @@ def _sure(reader: MPlusReader, memory: Memory, layer: int, found: Found, scores:
     """Each retrieved token's part of its block's probability."""
     if not len(scores) or np.isnan(scores).any() or not gives_odds(memory):
         return np.zeros(len(scores), np.float32)
-    scale = float(reader.model.model.layers[layer].retriever.scale.detach())  # type: ignore[union-attr,arg-type]
+    model = reader.model  # where layers accumulate, scores are log-odds already
+    scale = 1.0 if model.config.retrieval_accumulates else float(model.retriever_scale(layer).detach())
     _, first, block, count = np.unique(
         found.blocks.numpy(), return_index=True, return_inverse=True, return_counts=True
     )  # fmt: skip

@@ -244,7 +244,9 @@ class SlowMemory:
 
     def so_far(self, where: str, rows: list[dict], nats: list[float]) -> list[float]:
         """What this layer and those before it say of each row's block: how much less likely it is than the likeliest,
-        12 nats at most and where it is not among the rows, summed over layers, over the root of how many they are."""
-        heard = self.heard.setdefault(where, [])
-        heard.append({row["block"]: max(-12.0, its - max(nats)) for row, its in zip(rows, nats, strict=True)})
-        return [sum(one.get(row["block"], -12.0) for one in heard) / math.sqrt(len(heard)) for row in rows]
+        in those before 5 nats at most and where it is not among the rows, summed over layers, over the root of their
+        number."""
+        heard, below = self.heard.setdefault(where, []), [its - max(nats) for its in nats]
+        past = [sum(max(-5.0, one.get(row["block"], -5.0)) for one in heard) for row in rows]
+        heard.append({row["block"]: its for row, its in zip(rows, below, strict=True)})
+        return [(before + its) / math.sqrt(len(heard)) for before, its in zip(past, below, strict=True)]

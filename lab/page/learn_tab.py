@@ -122,12 +122,11 @@ def flow_boxes(session: Session) -> str:
     overlapped = ""
     if config.overlapped:
         overlapped = f" Chunks of texts of up to {config.overlapped:,} tokens overlap, so that every token of theirs becomes a memory token."
-    sure = ""
+    sure, found = "", " Each layer counts what those before it found as well." if config.retrieval_accumulates else ""
     told = [str(layer) for layer in range(config.num_hidden_layers) if config.bias_in(layer)]
     if told:
         where = "" if len(told) == config.num_hidden_layers else f" in layer {' and '.join(told)}"
         sure = f" Attention{where} is told how sure the retriever is of each block, in Θ and in θ: what it holds unlikely weighs less."
-        sure += " Each layer counts what those before it found as well." if config.retrieval_accumulates else ""
         sure += " Of two about equally likely the later weighs more." if config.retrieval_recency else ""
     parts = [
         (
@@ -158,7 +157,7 @@ def flow_boxes(session: Session) -> str:
             "Retriever",
             "#CC79A7",
             f"brings back K0 = {config.num_retrieved:,}",
-            f"A question's queries meet the keys of Θ in every layer; the best {config.num_retrieved:,} tokens come back, oldest first.",
+            f"A question's queries meet the keys of Θ in every layer; the best {config.num_retrieved:,} tokens come back, oldest first.{found}",
         ),
         (
             "Answer",
