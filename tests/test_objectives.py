@@ -16,7 +16,7 @@ from core.pointing import Pointer, attention_of, pointer_loss, pointers, to_writ
 from core.recipe import fill_pool, recipe_model
 from core.refit import refit_retrievers, score
 from core.retrieval_lesson import MANY, TaughtPrefix
-from core.retriever import Keys, block_late_interaction, overtaken
+from core.retriever import Evidence, Keys, block_late_interaction, overtaken
 from core.streams import ENDING, Question
 from core.world import statements
 from tests.learners import little_config, little_lessons, little_tokenizer
@@ -344,6 +344,16 @@ def test_a_block_loses_to_later_ones_that_are_about_as_likely():
     assert overtaken(2 * scores, 9.0).tolist() == [9.0, 0.0, 0.0, 6.0, 0.0]  # scaled, 5 leads 3.5 by 3 nats
     assert not overtaken(scores, 0.0).any()
     assert overtaken(scores.expand(2, 3, 5), 1.0)[1, 2].tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]
+
+
+def test_layers_count_what_those_before_them_found():
+    evidence = Evidence()
+    first = evidence.add(torch.tensor([0, 2, 2]), torch.tensor([0.0, 3.0, 3.0]))  # two tokens of block 2
+    assert first.tolist() == [-3.0, 0.0, 0.0]
+    second = evidence.add(torch.tensor([0, 1, 2]), torch.tensor([9.0, 9.0, -91.0])) * 2**0.5
+    assert torch.allclose(second, torch.tensor([-3.0, -5.0, -100.0]))  # block 1 was not found before
+    third = evidence.add(torch.tensor([1, 2, 3]), torch.zeros(3)) * 3**0.5
+    assert torch.allclose(third, torch.tensor([-5.0, -5.0, -10.0]))  # of the 100 nats 5 are remembered
 
 
 def test_past_blocks_keep_the_newest():
