@@ -184,8 +184,8 @@ is widened to them (`core.widening`): the shipped mini was trained as "mini", th
 GEOMETRY = {
     "block_size": 32, "num_blocks": 40, "num_retrieved": 320, "max_long_term": 150_000, "chunk_size": 64,
     "min_chunk": 44, "overlapped": 1024, "prompt_window": 512, "rules": "paper", "relevance": "block",
-    "retrieval_bias": 0.5, "retrieval_recency": 1.0, "tie_word_embeddings": True, "rms_norm_eps": 1e-5,
-    "max_position_embeddings": 4096, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
+    "retrieval_bias": 0.5, "retrieval_recency": 2.0, "retrieval_accumulates": True, "tie_word_embeddings": True,
+    "rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
 }  # fmt: skip
 """The paper's ratios at an eighth of its size: 64 tokens become 32, θ holds 40 blocks, a quarter as many come back.
