@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .retriever import Keys, Relevance, block_late_interaction, dot
+from .retriever import Evidence, Keys, Relevance, block_late_interaction, dot
 
 PROBES = 16
 """Rows by which an index tells whether it was made of the first rows of some keys."""
@@ -36,12 +36,12 @@ class Indexed:
         self.num_probed = num_probed
         self._known: list[tuple[Any, Tensor, Tensor]] = []
 
-    def __call__(self, queries: Tensor, keys: Keys) -> Tensor:
+    def __call__(self, queries: Tensor, keys: Keys, *evidence: Evidence) -> Tensor:
         if len(keys.vectors) < self.smallest:
-            return self.rule(queries, keys)
+            return self.rule(queries, keys, *evidence)
         rows = self.propose(queries, keys)
         scores = queries.new_full((len(keys.vectors),), -torch.inf)
-        scores[rows] = self.rule(queries, Keys(keys.vectors[rows], keys.blocks[rows]))
+        scores[rows] = self.rule(queries, Keys(keys.vectors[rows], keys.blocks[rows]), *evidence)
         return scores
 
     def propose(self, queries: Tensor, keys: Keys) -> Tensor:

@@ -202,16 +202,14 @@ class Memory:
         evidence: Evidence | None = None,
     ) -> Found:  # fmt: skip
         """The `wanted` (or K0) most relevant tokens of Θ for queries (n, r), oldest first; of equal ages the last.
-        keys: the log's own, where they have been sent for already. evidence: of the layers before, for queries whose
-        scores are log-odds; it then counts as well."""
+        keys: the log's own, where they have been sent for already. evidence: see `core.retriever.Evidence`."""
         log, wanted = self.state.logs[layer], self.num_retrieved if wanted is None else wanted
         rows, scores, alive = self.rules.tiles(log, wanted), torch.zeros(0), None  # where nothing has to be scored
         if rows is None:
             stored = Keys(log.keys if keys is None else keys, log.block)
-            scores = self.relevance(queries.detach().to(stored.vectors.dtype), stored).float().cpu()
+            told = () if evidence is None else (evidence,)  # only the block rule takes it
+            scores = self.relevance(queries.detach().to(stored.vectors.dtype), stored, *told).float().cpu()
             alive = log.live if log.num_dead else None
-            if evidence is not None:
-                scores = evidence.add(log.block, scores if alive is None else scores.where(alive, -torch.inf))
             rows = select(scores, wanted, alive)
         rows, born, blocks, slots = oldest_first(rows, log.born, log.block, log.slot)
         return Found(rows, self.state.clock - born, blocks, slots, scores, alive)

@@ -131,7 +131,7 @@ class Replay:
             scores = self._token_scores(memory, layer, queries, len(inside) // self.size)
         scores = scores.masked_fill(counts == 0, -torch.inf)
         if evidence is not None:
-            scores = evidence.add(torch.arange(len(scores)), scores).masked_fill(counts == 0, -torch.inf)
+            scores = evidence.add(scores)
         order = scores.argsort(descending=True)
         last = scores[order[int((counts[order].cumsum(0) < num).sum())]]
         above, ties = (self._members(chosen, present) for chosen in (scores > last, scores == last))

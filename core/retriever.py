@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import MPlusConfig
+from .log import DEAD
 from .matching import block_maxima, sigmoid_means
 from .products import direct
 from .tiles import COLUMNS, packed
@@ -52,8 +53,9 @@ class Keys(NamedTuple):
     blocks: Tensor
 
 
-Relevance = Callable[[Tensor, Keys], Tensor]
-"""(queries (n, r) of the question's real tokens, keys of m tokens) -> scores (m,), higher is more relevant."""
+Relevance = Callable[..., Tensor]
+"""(queries (n, r) of the question's real tokens, keys of m tokens) -> scores (m,), higher is more relevant. The block
+rule takes `Evidence` of the layers before as well."""
 
 
 CHUNK = {"cpu": 1 << 18, "cuda": 1 << 24}
@@ -83,13 +85,17 @@ def mean_sigmoid(queries: Tensor, keys: Keys) -> Tensor:
     return scores
 
 
-def block_late_interaction(queries: Tensor, keys: Keys) -> Tensor:
+def block_late_interaction(queries: Tensor, keys: Keys, evidence: "Evidence | None" = None) -> Tensor:
     """Our rule: a block scores the sum over question tokens of its best match, and shares the score with its tokens.
 
     A question names a thing by one or two tokens; only one or two tokens of the right block match them, and the token
     that holds the answer matches none. Averages over tokens lose both; the block brings its answer along.
+    evidence: of the layers before, for queries whose scores are log-odds; it then counts as well.
     """
     scores = block_scores(queries, keys)
+    if evidence is not None:
+        scores[DEAD] = -torch.inf
+        scores = evidence.add(scores.float())
     return scores[keys.blocks.to(scores.device)]
 
 
@@ -129,17 +135,16 @@ class Evidence:
     """
 
     def __init__(self) -> None:
-        self.sums, self.layers = torch.empty(0), 0  # by a block's number
+        self.sums, self.layers = torch.empty(0), 0
 
-    def add(self, blocks: Tensor, odds: Tensor) -> Tensor:
-        """Count the next layer's log-odds (m,) of these blocks (m,) int64 >= 0, or of their tokens; returns what all
-        layers say of them up to it (m,), on the device of the odds."""
-        blocks, below, before = blocks.to(odds.device), odds - odds.max(), self.sums.to(odds.device)
-        before = F.pad(before, (0, max(0, int(blocks.max()) + 1 - len(before))), value=UNHEARD * self.layers)
-        heard = torch.full_like(before, UNHEARD)
-        heard[blocks] = below.clamp(min=UNHEARD)
+    def add(self, odds: Tensor) -> Tensor:
+        """Count the next layer's log-odds (S,) of blocks by their number, -inf where it has found none; returns what
+        all layers say of them up to it (S,)."""
+        size, before, below = len(odds), self.sums.to(odds.device), odds - odds.max()
+        before = F.pad(before, (0, max(0, size - len(before))), value=UNHEARD * self.layers)
+        heard = F.pad(below.clamp(min=UNHEARD), (0, len(before) - size), value=UNHEARD)
         self.sums, self.layers = before + heard, self.layers + 1
-        return (before[blocks] + below) / self.layers**0.5
+        return (before[:size] + below) / self.layers**0.5
 
 
 @torch.no_grad()
@@ -158,9 +163,14 @@ def certainty(
     numbers, blocks = keys.blocks.unique(return_inverse=True)  # from 0 on, oldest first, however much was written
     scores = block_scores(queries.detach().to(keys.vectors.dtype), Keys(keys.vectors, blocks)).float()
     odds = scale.detach().float().to(scores.device) * scores
-    told = odds if evidence is None else evidence.add(numbers, odds)
+    told = odds if evidence is None else evidence.add(by_number(odds, numbers))[numbers]
     gains = below_best(told, bias) - overtaken(odds, recency)
     return gains[blocks.to(gains.device)]
+
+
+def by_number(odds: Tensor, numbers: Tensor) -> Tensor:
+    """Log-odds (m,) of blocks with these numbers (m,), ascending: (the last number + 1,), -inf for all others."""
+    return odds.new_full((int(numbers[-1]) + 1,), -torch.inf).scatter(0, numbers.to(odds.device), odds)
 
 
 def overtaken(odds: Tensor, recency: float) -> Tensor:

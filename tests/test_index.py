@@ -6,7 +6,7 @@ import torch
 from core.choice import select
 from core.index import Indexed
 from core.reading import new_memory, write
-from core.retriever import RELEVANCE, Keys
+from core.retriever import RELEVANCE, Evidence, Keys
 from tests.toys import toy_mplus
 
 pytest.importorskip("faiss")
@@ -54,3 +54,4 @@ def test_a_small_memory_is_scored_whole_and_an_indexed_one_answers():
     assert torch.equal(memory.search(0, queries).rows, exact.rows)
     memory.relevance = Indexed(RELEVANCE["block"], smallest=1, num_lists=2, num_probed=2, num_near=100)
     assert torch.equal(memory.search(0, queries).rows, exact.rows)
+    assert torch.equal(memory.search(0, queries, evidence=Evidence()).rows, exact.rows)  # no layer was before

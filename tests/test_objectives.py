@@ -348,12 +348,14 @@ def test_a_block_loses_to_later_ones_that_are_about_as_likely():
 
 def test_layers_count_what_those_before_them_found():
     evidence = Evidence()
-    first = evidence.add(torch.tensor([0, 2, 2]), torch.tensor([0.0, 3.0, 3.0]))  # two tokens of block 2
-    assert first.tolist() == [-3.0, 0.0, 0.0]
-    second = evidence.add(torch.tensor([0, 1, 2]), torch.tensor([9.0, 9.0, -91.0])) * 2**0.5
+    first = evidence.add(torch.tensor([0.0, -torch.inf, 3.0]))
+    assert first.tolist() == [-3.0, -torch.inf, 0.0]
+    second = evidence.add(torch.tensor([9.0, 9.0, -91.0])) * 2**0.5
     assert torch.allclose(second, torch.tensor([-3.0, -5.0, -100.0]))  # block 1 was not found before
-    third = evidence.add(torch.tensor([1, 2, 3]), torch.zeros(3)) * 3**0.5
-    assert torch.allclose(third, torch.tensor([-5.0, -5.0, -10.0]))  # of the 100 nats 5 are remembered
+    third = evidence.add(torch.tensor([0.0, 0.0, 0.0, 0.0])) * 3**0.5
+    assert torch.allclose(third, torch.tensor([-3.0, -5.0, -5.0, -10.0]))  # of the 100 nats 5 are remembered
+    fourth = evidence.add(torch.zeros(2)) * 2
+    assert torch.allclose(fourth, torch.tensor([-3.0, -5.0])) and len(evidence.sums) == 4
 
 
 def test_past_blocks_keep_the_newest():
