@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from core.drops import Pool, oldest, random_per_layer, random_shared
 from core.reader import MPlusReader
 from core.reading import new_memory, write
-from core.retriever import Evidence, Keys, block_late_interaction
 from core.short_term import ShortTerm
 from core.state import Tokens
 from tests.toys import MEMORY, toy_mplus, toy_tokenizer
@@ -257,22 +256,6 @@ def test_a_deleted_text_does_not_come_back_by_undo():
         reader.undo()
     with pytest.raises(ValueError, match=f"no receipt {receipt.id}"):
         reader.delete(receipt)
-
-
-def test_a_deleted_text_is_no_evidence():
-    """Its tokens stay among Θ's rows for a while; what layers tell each other of the rest must not depend on them."""
-    model = toy_mplus()
-    reader = MPlusReader(model, TOKENIZER, new_memory(model))
-    receipts = [reader.ingest(f"Text {number} of some, long enough to leave θ in part.") for number in range(12)]
-    reader.delete(receipts[1])
-    log, told, alone = reader.memory.state.logs[0], Evidence(), Evidence()
-    log.keys[~log.live] *= 1000  # what is dead would be the best match by far
-    for queries in torch.randn(2, 3, log.keys.shape[1], generator=torch.Generator().manual_seed(0)):
-        assert not log.live[(log.keys @ queries.T).amax(1).argmax()]
-        found = reader.memory.search(0, queries, 8, evidence=told)
-        expected = block_late_interaction(queries, Keys(log.keys[log.live], log.block[log.live]), alone)
-        assert torch.allclose(found.scores, expected, atol=1e-4)
-        assert log.live[found.rows].all()
 
 
 def test_the_source_of_a_token_is_the_text_it_stands_for():

@@ -16,7 +16,7 @@ from core.pointing import Pointer, attention_of, pointer_loss, pointers, to_writ
 from core.recipe import fill_pool, recipe_model
 from core.refit import refit_retrievers, score
 from core.retrieval_lesson import MANY, TaughtPrefix
-from core.retriever import Evidence, Keys, block_late_interaction, overtaken
+from core.retriever import Keys, block_late_interaction
 from core.streams import ENDING, Question
 from core.world import statements
 from tests.learners import little_config, little_lessons, little_tokenizer
@@ -335,27 +335,6 @@ def test_attention_gains_in_training_what_it_gains_in_use(model, taught, monkeyp
         expected = model.certainty(layer, queries, Keys(keys[row], order))
         torch.testing.assert_close(later[row, column], expected, atol=0.02, rtol=0)
         assert (later[row, column] - gained[row, column]).unique().numel() > 2
-
-
-def test_a_block_loses_to_later_ones_that_are_about_as_likely():
-    scores = torch.tensor([1.0, 5.0, 3.5, 0.0, 2.0])
-    assert overtaken(scores, 1.0).tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]  # the last has none after it
-    assert overtaken(scores, 9.0).tolist() == [6.0, 0.5, 0.5, 4.0, 0.0]
-    assert overtaken(2 * scores, 9.0).tolist() == [9.0, 0.0, 0.0, 6.0, 0.0]  # scaled, 5 leads 3.5 by 3 nats
-    assert not overtaken(scores, 0.0).any()
-    assert overtaken(scores.expand(2, 3, 5), 1.0)[1, 2].tolist() == [1.0, 0.5, 0.5, 1.0, 0.0]
-
-
-def test_layers_count_what_those_before_them_found():
-    evidence = Evidence()
-    first = evidence.add(torch.tensor([0.0, -torch.inf, 3.0]))
-    assert first.tolist() == [-3.0, -torch.inf, 0.0]
-    second = evidence.add(torch.tensor([9.0, 9.0, -91.0])) * 2**0.5
-    assert torch.allclose(second, torch.tensor([-3.0, -5.0, -100.0]))  # block 1 was not found before
-    third = evidence.add(torch.tensor([0.0, 0.0, 0.0, 0.0])) * 3**0.5
-    assert torch.allclose(third, torch.tensor([-3.0, -5.0, -5.0, -10.0]))  # of the 100 nats 5 are remembered
-    fourth = evidence.add(torch.zeros(2)) * 2
-    assert torch.allclose(fourth, torch.tensor([-3.0, -5.0])) and len(evidence.sums) == 4
 
 
 def test_past_blocks_keep_the_newest():
