@@ -127,7 +127,7 @@ what one layer alone holds unlikely is not lost in the others."""
 
 class Evidence:
     """What the layers so far say of blocks, for one question: how many nats each lies below the likeliest, summed over
-    layers, over the root of how many they are. Ours.
+    layers, of those before the last no more than `-UNHEARD` each, over the root of how many they are. Ours.
 
     Each layer's retriever asks with what that layer has understood, and their mistakes differ: a block that several
     layers hold likely is the right one more often than one that a single layer is sure of. The mean would say so less
