@@ -59,10 +59,10 @@ class TaughtDocuments(MemoryPrefix):
         rule, right = self.model.config.relevance, right.to(keys.device)
         if rule == "block":
             _, numbers = blocks.to(keys.device).unique(return_inverse=True)
-            scale = self.model.model.layers[layer].retriever.scale  # type: ignore[union-attr]
+            scale = self.model.retriever_scale(layer, len(queries))
             best = queries.new_full((len(queries), int(numbers.max()) + 1), -torch.inf)
             best = best.scatter_reduce(1, numbers.expand(len(queries), -1), queries @ keys.T, "amax")
-            scores = scale * best.sum(0)  # type: ignore[operator]
+            scores = scale * best.sum(0)
             wanted = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, numbers[right], True)
             return scores.logsumexp(0) - scores[wanted].logsumexp(0)
         chances = (keys @ queries.mean(0)).sigmoid() if rule == "dot" else (queries @ keys.T).sigmoid().mean(0)

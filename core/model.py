@@ -20,7 +20,7 @@ from .cache import MemoryCache, project
 from .config import MPlusConfig
 from .log import TokenLog
 from .prefix import Prefix, PrefixBuffer, PrefixLayer, Segment
-from .retriever import Evidence, Keys, Retriever, certainty
+from .retriever import QUESTION, Evidence, Keys, Retriever, certainty
 
 
 class MemoryTokens(nn.Module):
@@ -187,16 +187,18 @@ class MPlusForCausalLM(LlamaForCausalLM):
 
     def certainty(self, layer: int, queries: Tensor, keys: Keys, evidence: Evidence | None = None) -> Tensor:
         """What a layer's attention gains on the memory tokens with these keys; see `core.retriever.certainty`."""
-        scale = self.retriever_scale(layer)
+        scale = self.retriever_scale(layer, len(queries))
         return certainty(queries, keys, scale, self.config.bias_in(layer), self.config.retrieval_recency, evidence)
 
     def retriever_queries(self, layer: int, normed: Tensor) -> Tensor:
         """Retriever queries f_q of one layer's normed input (..., d), (..., r). Paper §3.2."""
         return cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.query(normed)
 
-    def retriever_scale(self, layer: int) -> Tensor:
-        """The learned factor () that makes one layer's scores by the block rule log-odds of blocks."""
-        return cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale
+    def retriever_scale(self, layer: int, count: int | Tensor) -> Tensor:
+        """The factor that makes one layer's scores by the block rule log-odds of blocks, for a prompt of `count` tokens
+        (), or for as many (...) as counts are given: the learned one, and for long prompts less of it (`QUESTION`)."""
+        learned = cast(MPlusDecoderLayer, self.model.layers[layer]).retriever.scale
+        return learned * (QUESTION / torch.as_tensor(count).clamp(min=QUESTION))
 
     def gradient_checkpointing_enable(self, *args, **kwargs):
         raise ValueError("Gradient checkpointing drops the memory prefix; train with smaller batches instead.")

@@ -165,7 +165,7 @@ class MemoryPrefix:
                 searched, weighed = self.evidence[index] if self.odds else (None, None)
                 memory = self.memories[index % len(self.memories)]
                 sent = self.keys.take(layer)[0] if self.keys else None
-                asked = queries if searched is None else queries * self.model.retriever_scale(layer)
+                asked = queries * self.model.retriever_scale(layer, len(queries)) if self.odds else queries
                 found = memory.search(layer, asked, self.num_retrieved, sent, searched)
                 rows.append(memory.state.logs[layer].take(found.rows, normed.device)[None])
                 self.found[layer].append(found)

@@ -113,7 +113,7 @@ class ReplayCache(MemoryCache):
 
     def _retrieve(self, layer: int, row: int, queries: Tensor) -> Tensor:
         guess, evidence = (self.seed, None) if self.reading.guess else (None, self.evidence[row][0])
-        asked = queries if evidence is None else queries * self.replay.model.retriever_scale(layer)
+        asked = queries if evidence is None else queries * self.replay.model.retriever_scale(layer, len(queries))
         found = self.replay.search(self.memories[row], layer, self.writes, asked, guess, evidence)
         self.found[layer].append(found)
         return found

@@ -78,7 +78,7 @@ class TaughtPrefix:
         with torch.enable_grad():  # the retriever learns also where the reader does not
             keys = retriever.key(reader.input_layernorm(store.detach().float()).detach())
             scores = self._scores(retriever.query(normed.detach()), keys, gone)
-            self._learn(scores * retriever.scale, gone)
+            self._learn(scores * self._scale(layer), gone)
         best = self._choose(scores.detach())
         tokens = store[best]
         here = torch.cat([gone, gone.new_ones(self.past.shape[1], self.size)])[best]
@@ -113,7 +113,7 @@ class TaughtPrefix:
         best = matches.new_full((*matches.shape[:2], int(blocks.max()) + 1), FAR / 10)
         best.scatter_reduce_(2, numbers, matches, "amax")
         scores, config = torch.bmm(self.asked.to(best), best), self.model.config
-        odds = reader.retriever.scale.detach().float() * scores
+        odds = self._scale(layer).float() * scores
         # Blocks are laid oldest first, those that came back and then those of θ; a block in both counts as in θ.
         places = torch.arange(laid.shape[1], device=blocks.device).expand_as(blocks)
         last = blocks.new_full((len(blocks), best.shape[2]), -1).scatter_reduce(1, blocks, places, "amax")
@@ -123,6 +123,10 @@ class TaughtPrefix:
         gains = gains.gather(2, blocks[:, None].expand(-1, odds.shape[1], -1))
         mine = self.segments.clamp(0, odds.shape[1] - 1)[..., None].expand(-1, -1, laid.shape[1])
         return gains.gather(1, mine)
+
+    def _scale(self, layer: int) -> Tensor:
+        """What makes the scores (B, Q, S) of each question log-odds: (B, Q, 1)."""
+        return self.model.retriever_scale(layer, self.asked.sum(-1, keepdim=True))
 
     def _scores(self, queries: Tensor, keys: Tensor, gone: Tensor) -> Tensor:
         """(B, Q, S): per question and block, the sum over its tokens of the best match in the block."""

@@ -112,6 +112,12 @@ QUERIES = 64
 """Question tokens that are matched with all blocks at once."""
 
 
+QUESTION = 16
+"""Up to so many tokens of a prompt each counts in full, as the retriever was taught; those of a longer prompt together
+say as much as so many. What is said over and over is no news: in a passage some block matches far better than others
+whether or not it is of any use, and attention would be told so."""
+
+
 LEAST = -4.0
 """The lowest certainty: a block that may yet be right is not lost."""
 

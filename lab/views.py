@@ -174,21 +174,19 @@ def _layer(reader: MPlusReader, memory: Memory, table: Array, layer: int, found:
         found.blocks.numpy().astype(np.int32),
         found.ages.numpy().astype(np.int32),
         got,
-        _sure(reader, memory, layer, found, got),
+        _sure(memory, found, got),
         view.chance,
     )
 
 
-def _sure(reader: MPlusReader, memory: Memory, layer: int, found: Found, scores: Array) -> Array:
+def _sure(memory: Memory, found: Found, scores: Array) -> Array:
     """Each retrieved token's part of its block's probability."""
     if not len(scores) or np.isnan(scores).any() or not gives_odds(memory):
         return np.zeros(len(scores), np.float32)
-    model = reader.model  # where layers accumulate, scores are log-odds already
-    scale = 1.0 if model.config.retrieval_accumulates else float(model.retriever_scale(layer).detach())
     _, first, block, count = np.unique(
         found.blocks.numpy(), return_index=True, return_inverse=True, return_counts=True
     )  # fmt: skip
-    odds = scale * (scores[first] - scores.max())
+    odds = scores[first] - scores.max()
     return ((np.exp(odds) / np.exp(odds).sum()) / count)[block].astype(np.float32)
 
 

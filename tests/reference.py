@@ -215,7 +215,7 @@ class SlowMemory:
         layers accumulate, how likely a block is, here and in Θ, counts over the layers so far."""
         self.heard, scale = {} if layer == 0 else self.heard, 1.0
         if self.slow.config.relevance == "block":
-            scale = float(self.slow.weights[f"model.layers.{layer}.retriever.scale"])
+            scale = float(self.slow.weights[f"model.layers.{layer}.retriever.scale"]) * min(1.0, 16 / len(hidden))
         wanted, long, pending = self.slow.config.num_retrieved, self.long[layer], self.pending[layer]
         if self.released and not long:
             chosen = []

@@ -4,7 +4,7 @@ import torch
 
 from core.reader import MPlusReader
 from core.reading import new_memory
-from core.retriever import Evidence, Keys, block_late_interaction, overtaken
+from core.retriever import QUESTION, Evidence, Keys, block_late_interaction, overtaken
 from tests.toys import toy_mplus, toy_tokenizer
 
 
@@ -43,3 +43,18 @@ def test_a_deleted_text_is_no_evidence():
         expected = block_late_interaction(queries, Keys(log.keys[log.live], log.block[log.live]), alone)
         assert torch.allclose(found.scores, expected, atol=1e-4)
         assert log.live[found.rows].all()
+
+
+def test_a_long_prompt_says_no_more_than_a_question():
+    """What is said again is no news: a prompt repeated makes nobody surer, once it is as long as a question."""
+    model = toy_mplus(retrieval_bias=0.5, retrieval_recency=1.0)
+    generator = torch.Generator().manual_seed(3)
+    keys = Keys(3 * torch.randn(24, 8, generator=generator), torch.arange(24) // 4)
+    question, word = torch.randn(QUESTION, 8, generator=generator), torch.randn(1, 8, generator=generator)
+    once, thrice = (model.certainty(0, question.repeat(times, 1), keys) for times in (1, 3))
+    torch.testing.assert_close(once, thrice)
+    assert once.min() < -0.1
+    few, more = (model.certainty(0, word.repeat(times, 1), keys) for times in (1, 2))
+    assert more.min() < few.min()  # a shorter one does
+    counts, learned = torch.tensor([1, QUESTION, 4 * QUESTION]), model.retriever_scale(0, 1)
+    torch.testing.assert_close(model.retriever_scale(0, counts), learned * torch.tensor([1, 1, 0.25]))
