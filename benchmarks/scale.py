@@ -17,9 +17,9 @@ import torch
 from benchmarks.shapes import MINI
 from benchmarks.timing import in_turns, now, save
 from core.choice import select
-from core.disk import DiskTier
 from core.log import TokenLog
 from core.retriever import RELEVANCE, Keys
+from core.tier import DiskTier
 
 K, R, WIDTH = MINI["block_size"], MINI["retriever_size"], 2 * MINI["num_key_value_heads"] * MINI["head_dim"]
 STEP = 1 << 16

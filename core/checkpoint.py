@@ -70,6 +70,8 @@ def load_model(
     folder = find(name_or_path)
     theirs = read_json(folder / "config.json")
     dtype = dtype or torch.float32
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype is {dtype!r}; give one such as torch.float32 or torch.bfloat16.")
     if theirs.get("model_type") == MPlusConfig.model_type:
         fields = {key: value for key, value in theirs.items() if key not in official.UNUSED_CONFIG}
         model = _build(_config(fields, settings, folder), read_tensors(folder, allow_pickle), dtype, folder)
@@ -87,7 +89,10 @@ def load_model(
     if model.config.round_rope:
         frequencies: Any = model.model.rotary_emb.inv_freq
         model.model.rotary_emb.register_buffer("inv_freq", frequencies.to(torch.bfloat16).float(), persistent=False)
-    model.to(torch.device(device or "cpu"))  # type: ignore[arg-type]
+    try:
+        model.to(torch.device(device or "cpu"))  # type: ignore[arg-type]
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"The model cannot be put on {device!r} ({error}); leave device out for the CPU.") from error
     return model.eval()
 
 

@@ -13,8 +13,9 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from .adapters import READ, use_adapter
+from .answering import Answer, num_weight_bytes, timed_answer
 from .prompts import question_prompt
-from .reader import Answer, OnChunk, num_weight_bytes, timed_answer
+from .reader import OnChunk
 from .sources import Receipt
 
 PIECE = 512

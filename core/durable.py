@@ -8,24 +8,28 @@ power cut takes what was written since the last save, at most `save_every` chunk
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from .disk import DiskTier
 from .log import TokenLog
 from .memory import Memory
 from .memory_file import fingerprint, load_memory, save_memory
 from .model import MPlusForCausalLM
 from .reader import MPlusReader, OnChunk
 from .sources import Receipt
+from .state import Snapshot
+from .tier import DiskTier
 
 
 class DurableReader(MPlusReader):
     """M+ as a reader, kept in a folder. What the folder holds already is opened.
 
-    A fork reads from the same files; once one of the two writes, the other can no longer be read (`DiskLog`).
+    One process at a time, and in it the reader that opened the folder last: any other gets a ValueError. Whatever
+    changes the memory does so in RAM and in the folder or, if anything is raised, in neither; what is done to `memory`
+    itself, past this reader, is kept with the next change.
     """
 
     def __init__(
@@ -34,21 +38,26 @@ class DurableReader(MPlusReader):
     ):  # fmt: skip
         """`memory` is as its checkpoint left it.
 
-        Raises ValueError for a memory without Θ or under the released rules, and for a folder that is damaged, of
-        another model or of another kind of memory.
+        Raises ValueError for a memory without Θ or under the released rules, and for a folder that is damaged, open in
+        another process, of another model or of another kind of memory.
         """
         super().__init__(model, tokenizer, memory)
         if not memory.state.logs or memory.config.rules != "paper":
             raise ValueError("Only Θ under the paper's rules can live on disk; this model has none. Leave `disk` out.")
-        self.folder, self.save_every, self.owner = Path(folder), save_every, fingerprint(model)
+        if save_every < 1:
+            raise ValueError(f"save_every is {save_every}; save after 1 chunk or more.")
+        self.save_every, self.owner = save_every, fingerprint(model)
+        self._initial, self._behind = memory.state.logs, False
         widths = memory.state.short.tokens.shape[-1], memory.config.retriever_size
-        self._initial = memory.state.logs
-        self.tier = DiskTier(folder, len(self._initial), widths, memory.state.short.tokens.dtype)
+        self.tier = DiskTier(folder, len(self._initial), widths, memory.state.short.tokens.dtype, take=False)
+        self.folder = self.tier.folder
         if self.state_file.is_file():
             load_memory(memory, self.state_file, self.owner, self.tier)
+            self.tier.take()
         elif sum(log.length for log in self.tier.logs) > sum(log.length for log in self._initial):
             raise ValueError(f"{self.state_file} is missing; restore it from another copy, or name an empty folder.")
         else:
+            self.tier.take()
             for log, initial in zip(self.tier.logs, self._initial, strict=True):
                 if not log.length:  # else it was killed when all but the state had been written
                     log.take_over(initial)
@@ -64,16 +73,21 @@ class DurableReader(MPlusReader):
         """Make the folder hold what the memory holds. A kill meanwhile leaves what it held before, or this.
 
         What the state file refers to must be committed: rows and deaths before it when there are more of them, after it
-        when some were taken back.
+        when some were taken back. Raises ValueError if the folder is no longer this reader's.
         """
-        logs = self.memory.state.logs
-        gone_back = self.tier.has_gone_back(logs)
-        if not gone_back:
-            self.tier.commit(logs)
-            self.tier.flush()
-        save_memory(self.memory, self.state_file, self.owner)
-        if gone_back:
-            self.tier.commit(logs)
+        self._behind, logs = True, self.memory.state.logs
+        if self.tier.owns(logs):
+            self.tier.check(logs)
+            gone_back = self.tier.has_gone_back(logs)
+            if not gone_back:
+                self.tier.commit(logs)
+                self.tier.flush()
+            save_memory(self.memory, self.state_file, self.owner, on_disk=True)
+            if gone_back:
+                self.tier.commit(logs)
+        else:  # of RAM, as after a reset or a load, or of files that have been given up since
+            self._start_anew(logs)
+        self._behind = False
 
     def _start_anew(self, logs: Sequence[TokenLog]) -> None:
         """Hold these logs in new files, with a state of their own; one name changes from the old files to the new."""
@@ -81,11 +95,26 @@ class DurableReader(MPlusReader):
         def prepare() -> None:
             self.memory.state.logs = list(self.tier.logs)
             self.memory.restore(self.memory.snapshot())
-            save_memory(self.memory, self.state_file, self.owner)
+            save_memory(self.memory, self.state_file, self.owner, on_disk=True)
 
         old = self.state_file
         self.tier.rewrite(logs, prepare)
         old.unlink(missing_ok=True)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Change the memory and the folder, or neither. What could not be taken back in the folder is so later."""
+        logs = self.memory.state.logs
+        if self._behind or not self.tier.owns(logs) or self.tier.has_gone_back(logs):
+            self.keep()
+        try:
+            with self.memory.all_or_nothing():
+                yield
+                self.keep()
+        except BaseException:
+            with suppress(OSError, ValueError):
+                self.keep()
+            raise
 
     def ingest(self, text: str, on_chunk: OnChunk | None = None) -> Receipt:
         """As `MPlusReader.ingest`. A process killed amid a long text keeps what was saved of it so far."""
@@ -97,32 +126,46 @@ class DurableReader(MPlusReader):
             if on_chunk:
                 on_chunk(done, num_chunks)
 
-        try:
+        with self._whole():
             return super().ingest(text, committed)
-        finally:  # also when it was stopped and taken back, before the next chunk goes over what was committed
-            self.keep()
 
     def delete(self, receipt: Receipt | int) -> int:
-        removed = super().delete(receipt)
-        self.keep()
-        return removed
+        """As `MPlusReader.delete`. The rows leave the disk with the next `compact`."""
+        with self._whole():
+            return super().delete(receipt)
 
     def undo(self) -> None:
-        super().undo()
-        self.keep()
+        """As `MPlusReader.undo`."""
+        with self._whole():
+            super().undo()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """As `MPlusReader.restore`. ValueError if what the snapshot holds has been written over on disk since."""
+        with self._whole():
+            super().restore(snapshot)
 
     def reset(self) -> None:
-        super().reset()
-        self._start_anew(self._initial)
+        """As `MPlusReader.reset`, in new files."""
+        with self._whole():
+            super().reset()
 
     def load(self, path: str | os.PathLike) -> None:
-        """Not for a memory that lives in a folder: raises ValueError."""
-        raise ValueError(f"This memory lives in {self.folder}; load {path} into a reader without `disk`.")
+        """As `MPlusReader.load`: the folder then holds that memory, in new files."""
+        with self._whole():
+            super().load(path)
 
     def compact(self) -> None:
         """Give the room of deleted and evicted rows back to the disk. The undo history is forgotten."""
-        self.keep()
-        self._start_anew(self.tier.logs)
+        with self._whole():
+            self._start_anew(self.memory.state.logs)
 
     def fork(self) -> MPlusReader:
+        """A reader with an independent memory that starts where this one stands, Θ included, in RAM; its undo history
+        begins anew."""
         return MPlusReader(self.model, self.tokenizer, self.memory.fork())
+
+    def close(self) -> None:
+        """Keep everything and leave the folder to others; this reader can then no longer be read or written."""
+        if self._behind:
+            self.keep()
+        self.tier.close()

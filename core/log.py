@@ -163,6 +163,10 @@ class TokenLog:
         twin._columns = dict(self._columns)
         return twin
 
+    def independent(self) -> "TokenLog":
+        """A log with these rows that nothing written through others can change: already this one."""
+        return self
+
     def with_tokens(self, tokens: Tensor) -> "TokenLog":
         """A log of the same rows that stores these tokens (m, w) instead."""
         device = self._columns["keys"].device

@@ -6,6 +6,7 @@ tokens go out by `search`. Nothing a snapshot holds is ever changed: `snapshot`,
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -17,9 +18,8 @@ from .log import TokenLog
 from .placement import ON_HOST, Placement
 from .retriever import RELEVANCE, Evidence, Keys, Relevance
 from .rules import RULE_SETS
-from .short_term import ShortTerm
 from .sources import INITIAL, Chunk, Receipt, Source, token_source
-from .state import Found, Snapshot, Tokens, delete_blocks, initial_state, next_version
+from .state import Found, Snapshot, Tokens, delete_blocks, first_write, initial_state, next_version
 
 KeyOf = Callable[[int, Tensor], Tensor]
 """(layer, tokens (m, d)) -> retriever keys (m, r). Called when tokens leave θ."""
@@ -43,7 +43,7 @@ class Memory:
     ):
         """`tokens` is the initial θ, `logs` the initial Θ of every layer (empty without); neither is modified.
 
-        With `tokens.projected` it stores keys and values instead of hidden states. ValueError if θ has another shape.
+        With `tokens.projected` it stores keys and values, not hidden states. ValueError for another shape or seed.
         """
         self.config = config
         self.projected, self.place = tokens.projected is not None, place
@@ -51,7 +51,9 @@ class Memory:
         self.drop = drop or DROPS[config.drop]
         self.relevance = relevance or RELEVANCE[config.relevance]
         self.undo_levels = undo_levels
-        self.seed = seed
+        if not isinstance(seed, Integral) or not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed is {seed!r}; give a whole number of up to 64 bits.")
+        self.seed = int(seed)
         self._initial = initial_state(config, tokens, logs, written)
         self._undo: list[Snapshot] = []
         self.random = torch.Generator()
@@ -65,6 +67,7 @@ class Memory:
         self._undo = []
 
     def snapshot(self) -> Snapshot:
+        """This moment, to `restore` later; costs nothing but what changes afterwards. The undo history is not in it."""
         return Snapshot(self.state.fork(), self.random.get_state())
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -89,6 +92,9 @@ class Memory:
         twin.random = torch.Generator()
         twin._undo = list(self._undo)
         twin._become(self.snapshot())
+        logs = [log.independent() for log in twin.state.logs]
+        if logs != twin.state.logs:  # from a disk, where one future alone has room; the undo history lies there too
+            twin.state.logs, twin._undo = logs, []
         return twin
 
     def undo(self) -> None:
@@ -98,14 +104,21 @@ class Memory:
         self._become(self._undo.pop())
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing: any exception inside the block rolls the memory back."""
-        before = self.snapshot()
+    def all_or_nothing(self) -> Iterator[Snapshot]:
+        """Any exception inside the block rolls the memory back, its undo history included. Yields what it was."""
+        before, undo = self.snapshot(), list(self._undo)
         try:
-            yield
+            yield before
         except BaseException:
             self._become(before)
+            self._undo = undo
             raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A block that `undo` takes back as one; all of it or nothing."""
+        with self.all_or_nothing() as before:
+            yield
         self._undo = [*self._undo, before][-self.undo_levels :] if self.undo_levels else []
 
     # ── writing ──
@@ -133,7 +146,7 @@ class Memory:
         number = state.next_block
         state.next_block += 1
         if not state.written:
-            self._first_write(block, number)
+            first_write(state, block, number)
             return self._account(source, number, 0, 0.0)
         state.clock += count
         dropped = self.drop(Pool(state.short, self.ages, state.block), count, self.random)
@@ -163,18 +176,6 @@ class Memory:
             log.append(
                 tokens=tokens[layer], keys=keys, born=born[layer], block=block[layer], slot=slot[layer], recall=recall
             )
-
-    def _first_write(self, block: Tokens, number: int) -> None:
-        """MemoryLLM before its first write: the block is tiled to fill θ, the remainder with its youngest tokens."""
-        state, size = self.state, self.config.pool_size
-        layers, count, _ = block.stored.shape
-        tiles = torch.arange(count).repeat(size // count)
-        tiles = torch.cat([tiles, torch.arange(count)[count - size % count :]]) if size % count else tiles
-        state.short = ShortTerm(block.stored[:, tiles].to(state.short.tokens))
-        state.newest = block.hidden[:, tiles[-self.config.block_size :]].detach().to(state.newest)
-        state.block = torch.full((layers, size), number)
-        state.slot = (tiles + self.config.block_size - count).expand(layers, -1)
-        state.written = True
 
     def _account(self, source: tuple[int, int, int] | None, number: int, dropped: int, evicted: float) -> None:
         if source is not None:
@@ -231,11 +232,12 @@ class Memory:
 
         All other tokens stay as they are and in order; tokens of the checkpoint's initial θ return to the free places,
         at its old end. What later chunks took over by attending to the text cannot be told apart and stays.
-        Raises ValueError if the memory has no such receipt.
+        Raises ValueError if the memory has no such receipt, or another text under its number, as after an undo.
         """
         id, held = receipt.id if isinstance(receipt, Receipt) else receipt, self.state.receipts
-        if id not in held:
-            raise ValueError(f"There is no receipt {id} in this memory; it holds {sorted(held) or 'none'}.")
+        if id not in held or (isinstance(receipt, Receipt) and receipt.text != held[id].text):
+            what = f"{id} of this text" if id in held else id
+            raise ValueError(f"There is no receipt {what} in this memory; it holds {sorted(held) or 'none'}.")
         removed = delete_blocks(self.state, [chunk.block for chunk in held[id].chunks], self._initial, self.projected)
         self.state.placed(self.place)
         del held[id]

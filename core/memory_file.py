@@ -10,25 +10,27 @@ import json
 import os
 import time
 import zlib
-from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .commits import sync
-from .disk import DiskLog, DiskTier
 from .log import TokenLog, pack_logs, unpack_logs
 from .memory import Memory
 from .short_term import ShortTerm
 from .sources import Chunk, Receipt
 from .state import Snapshot, State, next_version
+from .tier import DiskTier
 
-FORMAT, ORDERED = "mplus-memory-3", "mplus-memory-2"
-"""The format written, and the one before it, which did not say in which rows θ stands: oldest first."""
+FORMAT, NAMED, ORDERED = "mplus-memory-4", "mplus-memory-3", "mplus-memory-2"
+"""The format written and those before it: with texts among the books (a header of 100 MB at most), and that without
+saying in which rows θ stands: oldest first."""
 COUNTERS = {"clock": int, "next_block": int, "next_receipt": int, "written": bool}
 COLUMNS = ("pool", "newest", "stamp", "block", "slot")
 ABANDONED_SECONDS = 3600
@@ -54,23 +56,27 @@ def fingerprint(model: torch.nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
+def save_memory(memory: Memory, path: str | os.PathLike, owner: str, on_disk: bool = False) -> None:
     """Write `memory` to `path`, atomically. `owner` is the fingerprint of the model it belongs to.
 
-    Of a Θ that is on disk already only the number of rows is written (`core.durable`).
+    on_disk: write of Θ only the number of rows, for it lies in the folder of the file (`core.durable`).
+
+    Raises ValueError if `path` can be no file's name, OSError if it cannot be written.
     """
-    path = Path(path)
-    state = memory.state
+    path, state = Path(path), memory.state
+    if not path.name or path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder; add a name for the file.")
     tensors: dict[str, Tensor] = {name: getattr(state, name).cpu().contiguous() for name in COLUMNS}
     if (keys := state.keys) is not None:
         tensors["keys"] = keys.cpu()
     tensors["place"] = state.short.place.contiguous()  # so that sums run in the same order when it is read again
-    on_disk = bool(state.logs) and all(isinstance(log, DiskLog) for log in state.logs)
     tensors |= {"random": memory.random.get_state()} | ({} if on_disk else pack_logs(state.logs))
+    texts, books = _pack_receipts(list(state.receipts.values()))
+    tensors |= texts
     meta: dict[str, Any] = {name: getattr(state, name) for name in COUNTERS} | {"projected": memory.projected}
     if on_disk:
         meta["on_disk"] = [[log.length, log.num_dead] for log in state.logs]
-    meta["receipts"] = [asdict(receipt) for receipt in state.receipts.values()]
+    meta["receipts"] = books
     metadata = {"format": FORMAT, "owner": owner, "state": json.dumps(meta)}
     metadata["checksum"] = _checksum(tensors, metadata["state"])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +86,8 @@ def save_memory(memory: Memory, path: str | os.PathLike, owner: str) -> None:
         sync(draft)
         os.replace(draft, path)
         sync(path.parent)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written ({error}); choose another place.") from error
     finally:
         draft.unlink(missing_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):  # by a process that was killed while it saved
@@ -96,7 +104,7 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
     """
     path = Path(path)
     tensors, metadata = _read(path)
-    if metadata.get("format") not in (FORMAT, ORDERED):
+    if metadata.get("format") not in (FORMAT, NAMED, ORDERED):
         raise ValueError(f"{path} is not a memory file (format {metadata.get('format')!r}, expected {FORMAT!r}).")
     if metadata.get("owner") != owner:
         raise ValueError(
@@ -106,8 +114,12 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
     try:
         meta = json.loads(metadata["state"])
         place = None if metadata["format"] == ORDERED else tensors["place"]
+        if meta["projected"] is not memory.projected:
+            raise _OtherForm(path, meta["projected"])
         state = _state(tensors, meta, memory, place)
         torch.Generator().set_state(tensors["random"])
+    except _OtherForm:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete or damaged ({error}); restore it from another copy.") from error
     for name, tensor in tensors.items():
@@ -121,6 +133,15 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
         lengths, deaths = zip(*meta["on_disk"], strict=True)
         state.logs = list(tier.go_back(list(lengths), list(deaths)))
     memory.restore(Snapshot(state, tensors["random"]))
+
+
+class _OtherForm(ValueError):
+    def __init__(self, path: Path, projected: bool):
+        theirs, ours = ("projected", "hidden") if projected else ("hidden", "projected")
+        super().__init__(
+            f'{path} keeps tokens in the "{theirs}" form, this memory keeps the "{ours}" form; load the model with '
+            f'form="{theirs}".'
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -144,9 +165,6 @@ def _checksum(tensors: dict[str, Tensor], state: str) -> str:
 
 def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory, place: Tensor | None) -> State:
     like = memory.state
-    if meta["projected"] != memory.projected:
-        forms = ["projected" if projected else "hidden" for projected in (meta["projected"], memory.projected)]
-        raise ValueError(f'its tokens are in the "{forms[0]}" form, this memory keeps the "{forms[1]}" form')
     columns = {name: tensors[name] for name in (*COLUMNS, *(["keys"] if like.short.keys is not None else []))}
     for name, column in columns.items():
         expected: Tensor = getattr(like, name)
@@ -164,11 +182,7 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory, pla
     if "on_disk" not in meta:
         logs = unpack_logs(tensors, like.short.tokens.dtype, len(like.logs), width, r)
         logs = [mine.adopt(log) for mine, log in zip(like.logs, logs, strict=True)]
-    receipts = {}
-    for entry in meta["receipts"]:
-        entry["chunks"] = tuple(Chunk(**chunk) for chunk in entry["chunks"])
-        entry["spans"] = tuple((start, end) for start, end in entry["spans"])
-        receipts[entry["id"]] = Receipt(**entry)
+    receipts = _unpack_receipts(tensors, meta["receipts"])
     owners = {chunk.block: (id, i) for id, receipt in receipts.items() for i, chunk in enumerate(receipt.chunks)}
     return State(
         short=ShortTerm(columns.pop("pool"), columns.pop("keys", None), place),
@@ -179,3 +193,43 @@ def _state(tensors: dict[str, Tensor], meta: dict[str, Any], memory: Memory, pla
         block_owner=owners,
         **{name: meta[name] for name in COUNTERS},
     )
+
+
+def _pack_receipts(receipts: list[Receipt]) -> tuple[dict[str, Tensor], list[list[float]]]:
+    """Texts, spans and chunks of all receipts as tensors, and of each its numbers and its share of these."""
+    texts = [receipt.text.encode("utf-8", "surrogatepass") for receipt in receipts]
+    spans = chain.from_iterable(chain.from_iterable(receipt.spans for receipt in receipts))
+    chunks = [(chunk.block, chunk.start, chunk.end) for receipt in receipts for chunk in receipt.chunks]
+    packed = {
+        "texts": torch.from_numpy(np.frombuffer(b"".join(texts), np.uint8).copy()),
+        "spans": torch.from_numpy(np.fromiter(spans, np.int64).reshape(-1, 2)),
+        "chunks": torch.tensor(chunks, dtype=torch.int64).view(-1, 3),
+    }
+    books = [
+        [each.id, each.repeated, each.dropped, each.evicted, len(text), len(each.spans), len(each.chunks)]
+        for each, text in zip(receipts, texts, strict=True)
+    ]
+    return packed, books
+
+
+def _unpack_receipts(tensors: dict[str, Tensor], books: list[Any]) -> dict[int, Receipt]:
+    receipts = {}
+    if "texts" not in tensors:  # formats up to `NAMED`
+        for entry in books:
+            entry["chunks"] = tuple(Chunk(**chunk) for chunk in entry["chunks"])
+            entry["spans"] = tuple((start, end) for start, end in entry["spans"])
+            receipts[entry["id"]] = Receipt(**entry)
+        return receipts
+    ends = [sum(lengths) for lengths in zip(*(entry[4:] for entry in books), strict=True)] or [0, 0, 0]
+    for name, shape in {"texts": (ends[0],), "spans": (ends[1], 2), "chunks": (ends[2], 3)}.items():
+        if tuple(tensors[name].shape) != shape:
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")
+    texts, at = tensors["texts"].numpy().tobytes(), [0, 0, 0]
+    for id, repeated, dropped, evicted, *lengths in books:
+        text, spans, chunks = (slice(start, start + length) for start, length in zip(at, lengths, strict=True))
+        receipts[id] = Receipt(
+            id, texts[text].decode("utf-8", "surrogatepass"), tuple(map(tuple, tensors["spans"][spans].tolist())),
+            tuple(Chunk(*chunk) for chunk in tensors["chunks"][chunks].tolist()), dropped, evicted, repeated,
+        )  # fmt: skip
+        at = [start + length for start, length in zip(at, lengths, strict=True)]
+    return receipts

@@ -24,9 +24,10 @@ def cut(text: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> P
     A text of up to `config.overlapped` tokens is cut into chunks that overlap, so that all of its tokens are kept: see
     `overlapping`.
     A text below `min_chunk` tokens would disturb the block it borrows from, so it is repeated until it fills a chunk;
-    with a warning, unless chunks overlap and short texts are repeated anyway. Raises ValueError for an empty text and
-    for one of a single token.
+    with a warning, unless chunks overlap and short texts are repeated anyway. Raises ValueError for what is no text, an
+    empty one, and one of a single token.
     """
+    _check("text", text)
     ids, spans = _encode(text, tokenizer)
     if not text.strip():
         raise ValueError("The text is empty; give at least one sentence to remember.")
@@ -73,8 +74,21 @@ def _repeat(text: str, times: int, tokenizer: PreTrainedTokenizerBase) -> tuple[
 
 
 def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[tuple[int, int]]]:
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    # What looks like a special token is text here: "<|end|>" in a document ends nothing.
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
     return list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
+
+
+def _check(what: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise ValueError(f"A {what} is a string, and this is {type(text).__name__}: {text!r:.60}; decode or join it.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        wrong = text[error.start]
+        raise ValueError(
+            f'The {what} holds half a character, {wrong!r} at {error.start}; read its file with errors="replace".'
+        ) from error
 
 
 def question_prompt(question: str, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -90,12 +104,14 @@ def encode_question(
 ) -> list[int]:
     """Token ids of a question in its prompt form; `raw`: of the prompt it is already.
 
-    Raises ValueError if it is empty or longer than the window.
+    Raises ValueError if it is no text, empty or longer than the window.
     """
+    _check("question", question)
     if not question.strip():
         raise ValueError("The question is empty; ask something about what was ingested.")
     prompt = question if raw else question_prompt(question, tokenizer)
-    ids = list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    plain = not raw and not tokenizer.chat_template  # else special tokens belong to the form
+    ids = list(tokenizer(prompt, add_special_tokens=False, split_special_tokens=plain)["input_ids"])
     if len(ids) > config.prompt_window:
         raise ValueError(
             f"The question has {len(ids)} tokens, above the window of {config.prompt_window}; "

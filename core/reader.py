@@ -4,15 +4,15 @@
 """
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList, TextStreamer
+from transformers import PreTrainedTokenizerBase
 
+from .answering import Answer, num_weight_bytes, timed_answer
 from .memory import Memory
 from .memory_file import fingerprint, load_memory, save_memory
 from .model import MPlusForCausalLM
@@ -20,25 +20,10 @@ from .prefix import PrefixBuffer
 from .prompts import cut, encode_question
 from .reading import generate, new_memory, read_logits, write
 from .sources import Receipt
-from .state import Found
+from .state import Found, Snapshot
 
 OnChunk = Callable[[int, int], None]
 """Called after each chunk with (chunks done, chunks in all). An exception it raises stops the ingest and undoes it."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """text: the answer alone. tokens: its ids. Times in seconds from the call; bytes by component after the answer.
-
-    found: per layer, what was retrieved (M+ only; empty otherwise).
-    """
-
-    text: str
-    tokens: list[int]
-    first_token_seconds: float
-    seconds: float
-    num_bytes: dict[str, int]
-    found: tuple[Found, ...] = ()
 
 
 @runtime_checkable
@@ -106,17 +91,23 @@ class MPlusReader:
         raw: bool = False,
         **sampling: Any,
     ) -> Answer:
-        """Answer one question, greedily unless `sampling` says otherwise (any `generate` argument).
+        """Answer one question, greedily unless `sampling` says otherwise: arguments of `generate`, but for those that
+        change what it returns. Sampled answers repeat after `torch.manual_seed`.
 
         `on_text` receives pieces of text as they come; generation ends early once `stop()` is true. `raw`: the question
         is a whole prompt as it stands, not to be put into a form.
         Raises ValueError for an empty question and one longer than the window.
         """
+        if sampling.get("num_return_sequences", 1) != 1:
+            raise ValueError("`answer` gives one answer; ask for several by `answer_many([question], …)`.")
         ids = encode_question(question, self.tokenizer, self.model.config, raw)
         return timed_answer(self, self._generate, [ids], max_new_tokens, on_text, stop, sampling)[0]
 
     def answer_many(self, questions: Sequence[str], max_new_tokens: int = 32, **sampling: Any) -> list[Answer]:
-        """Answer several questions in one left-padded batch; the times are the batch's."""
+        """Answer several questions in one left-padded batch; the times are the batch's. With `num_return_sequences` as
+        many answers a question, one question after the other. Raises ValueError as `answer` does."""
+        if isinstance(questions, str):
+            raise ValueError("`answer_many` takes a list of questions; put this one into a list, or use `answer`.")
         prompts = [encode_question(question, self.tokenizer, self.model.config) for question in questions]
         return timed_answer(self, self._generate, prompts, max_new_tokens, None, None, sampling)
 
@@ -125,7 +116,10 @@ class MPlusReader:
 
     @torch.no_grad()
     def inspect(self, question: str) -> list[LayerView]:
-        """Per layer: scores over Θ, the tokens chosen, their ages and sources, and chance. Changes nothing."""
+        """Per layer: scores over Θ, the tokens chosen, their ages and sources, and chance. Changes nothing.
+
+        Raises ValueError for an empty question and one longer than the window.
+        """
         ids = torch.tensor([encode_question(question, self.tokenizer, self.model.config)], device=self.model.device)
         _, found = read_logits(self.model, [self.memory], ids, buffer=self.buffer)
         return [self.view(layer, rows[0]) for layer, rows in enumerate(found) if rows]
@@ -139,12 +133,23 @@ class MPlusReader:
         return LayerView(found, [(s.receipt, s.chunk, s.position) for s in sources], chance)
 
     def reset(self) -> None:
+        """Back to the memory of the checkpoint; the undo history is forgotten."""
         self.memory.reset()
 
+    def snapshot(self) -> Snapshot:
+        """This moment, to `restore` later; costs next to nothing."""
+        return self.memory.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Become what the snapshot was. Raises ValueError for one of another model; the undo history is forgotten."""
+        self.memory.restore(snapshot)
+
     def undo(self) -> None:
+        """Take back the last ingest. Raises ValueError when there is none left to take back."""
         self.memory.undo()
 
     def delete(self, receipt: Receipt | int) -> int:
+        """Remove every token of one text; returns how many (`Memory.delete`). Raises ValueError if it is not there."""
         return self.memory.delete(receipt)
 
     def fork(self) -> "MPlusReader":
@@ -152,7 +157,7 @@ class MPlusReader:
         return type(self)(self.model, self.tokenizer, self.memory.fork())
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the memory to one file, atomically."""
+        """Write the memory to one file, atomically. Raises ValueError if `path` is a folder, OSError if it fails."""
         save_memory(self.memory, path, fingerprint(self.model))
 
     def load(self, path: str | os.PathLike) -> None:
@@ -161,69 +166,5 @@ class MPlusReader:
 
     @property
     def num_bytes(self) -> dict[str, int]:
+        """Bytes by component: the weights, θ ("short"), Θ ("long") and the buffer of keys and values of questions."""
         return {"weights": num_weight_bytes(self.model), **self.memory.num_bytes, "buffer": self.buffer.num_bytes}
-
-
-def num_weight_bytes(model: torch.nn.Module) -> int:
-    """Bytes of a model's parameters, tied ones counted once."""
-    return sum(parameter.nbytes for parameter in model.parameters())
-
-
-class _Streamer(TextStreamer):
-    """Hands on whole characters as they come, and notes when the first token arrived."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None] | None):
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
-        self.on_text, self.first = on_text, 0.0
-
-    def put(self, value: Tensor) -> None:
-        if not self.next_tokens_are_prompt and not self.first:
-            self.first = time.perf_counter()
-        super().put(value)
-
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        if self.on_text and text:
-            self.on_text(text)
-
-
-class _Stop(StoppingCriteria):
-    def __init__(self, stop: Callable[[], bool]):
-        self.stop = stop
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:  # type: ignore[override]
-        return torch.full((len(input_ids),), self.stop(), dtype=torch.bool, device=input_ids.device)
-
-
-def timed_answer(
-    reader: Any,
-    run: Callable[..., tuple[Tensor, list[list[Found]]]],
-    prompts: list[list[int]],
-    max_new_tokens: int,
-    on_text: Callable[[str], None] | None,
-    stop: Callable[[], bool] | None,
-    sampling: dict[str, Any],
-) -> list[Answer]:
-    """Left-pad prompts, call `run(ids, mask, **generate arguments)`, and time and decode what comes back."""
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens is {max_new_tokens}; ask for at least 1 token.")
-    tokenizer, width = reader.tokenizer, max(map(len, prompts))
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-    ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=reader.model.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=reader.model.device)
-    settings: dict[str, Any] = {"max_new_tokens": max_new_tokens, "do_sample": False, "pad_token_id": pad} | sampling
-    streamer = None
-    if len(prompts) == 1 and settings.get("num_beams", 1) == 1:
-        streamer = settings["streamer"] = _Streamer(tokenizer, on_text)
-    if stop:
-        settings["stopping_criteria"] = StoppingCriteriaList([_Stop(stop)])
-    begin = time.perf_counter()
-    out, found = run(ids, mask, **settings)
-    seconds = time.perf_counter() - begin
-    first = streamer.first - begin if streamer and streamer.first else seconds
-    answers = []
-    for index, row in enumerate(out[:, width:].tolist()):
-        text = tokenizer.decode(row, skip_special_tokens=True).strip()
-        prompt = index * len(prompts) // len(out)  # several answers a prompt when num_return_sequences asks for them
-        per_layer = tuple(rows[prompt] for rows in found if rows)
-        answers.append(Answer(text, row, first, seconds, reader.num_bytes, per_layer))
-    return answers

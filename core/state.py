@@ -152,6 +152,19 @@ def initial_state(config: MPlusConfig, tokens: Tokens, logs: list[TokenLog] | No
     )
 
 
+def first_write(state: State, block: Tokens, number: int) -> None:
+    """MemoryLLM before its first write: the block is tiled to fill θ, the remainder with its youngest tokens."""
+    size, block_size = state.block.shape[1], state.newest.shape[1]
+    layers, count, _ = block.stored.shape
+    tiles = torch.arange(count).repeat(size // count)
+    tiles = torch.cat([tiles, torch.arange(count)[count - size % count :]]) if size % count else tiles
+    state.short = ShortTerm(block.stored[:, tiles].to(state.short.tokens))
+    state.newest = block.hidden[:, tiles[-block_size:]].detach().to(state.newest)
+    state.block = torch.full((layers, size), number)
+    state.slot = (tiles + block_size - count).expand(layers, -1)
+    state.written = True
+
+
 def delete_blocks(state: State, blocks: list[int], initial: State, projected: bool) -> int:
     """Remove every token of these blocks from θ and Θ, in place; returns how many, over all layers.
 

@@ -22,6 +22,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+from .arguments import count
 from .checkpoint import find, load_model, save_model
 from .config import MPlusConfig
 from .curriculum import FINEWEB, GEOMETRY, MINI, PAPER, SHAPES, SLIMPAJAMA, Lesson
@@ -43,7 +44,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--refit-retrievers", metavar="MODEL", help="fit only the retrievers of a small model anew")
     parser.add_argument("--base", help="checkpoint to start from: M+, widened if need be; for a stage also any Llama")
     parser.add_argument("--lessons", help="of the recipe these alone, on top of --base: 4, or 4-5; they count from 1")
-    parser.add_argument("--steps", type=int, help="of each of these lessons, instead of as many as the plan says")
+    parser.add_argument("--steps", type=count, help="of each of these lessons, instead of as many as the plan says")
     parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates of these lessons")
     parser.add_argument("--keep-retrievers", action="store_true", help="those of --base are good: do not fit them anew")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of a fresh base's memory")
@@ -51,13 +52,15 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and metrics.jsonl")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint under --out")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=1, help="independent memories a step, of a stage")
-    parser.add_argument("--local-steps", type=int, default=1, help="of several processes: steps between two averagings")
-    parser.add_argument("--max-steps", type=int, help="stop after so many steps; --resume goes on")
-    parser.add_argument("--refit-steps", type=int, default=100, help="steps of --refit-retrievers for each layer")
+    parser.add_argument("--batch", type=count, default=1, help="independent memories a step, of a stage")
+    parser.add_argument(
+        "--local-steps", type=count, default=1, help="of several processes: steps between two averagings"
+    )
+    parser.add_argument("--max-steps", type=count, help="stop after so many steps; --resume goes on")
+    parser.add_argument("--refit-steps", type=count, default=100, help="steps of --refit-retrievers for each layer")
     parser.add_argument("--precision", choices=("bf16", "no"), default="bf16")
     parser.add_argument("--save-minutes", type=float, default=3.0)
-    parser.add_argument("--log-every", type=int, default=20, help="steps between two records")
+    parser.add_argument("--log-every", type=count, default=20, help="steps between two records")
     return parser.parse_args(argv)
 
 
@@ -162,6 +165,7 @@ def refit(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run one command line; returns what the process exits with: 1 after an error, which is told in a sentence."""
     args = arguments(argv)
     try:
         if args.refit_retrievers:
@@ -172,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.resume and not training.resume():
             raise ValueError(f"There is no checkpoint under {args.out} to resume; start without --resume.")
         show(training, args)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -13,13 +13,14 @@ ROOT = Path(__file__).parent.parent
 
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
-    "config sources log commits placement base_bits products tiles weights world packing tokenizer_training processes",
+    "config arguments sources log claim commits placement base_bits products tiles weights world packing "
+    "tokenizer_training processes",
     "matching choice laying",
     "kernels prefill short_term attention prefix adapters disk quantised retriever rules prompts curriculum data muon",
-    "state drops cache lexical_start fitting index",
+    "state tier drops cache lexical_start fitting index",
     "decoding model",
     "memory",
-    "memory_file reading official induction widening rare_tokens",
+    "memory_file reading official induction widening rare_tokens answering",
     "reader checkpoint bank pointing",
     "context cost durable replay streams",
     "snapkv bm25 replay_cache lessons",

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.disk import DiskTier
 from core.reading import new_memory, read_logits, write
+from core.tier import DiskTier
 from tests.toys import toy_mplus
 
 torch.set_num_threads(1)
@@ -88,15 +88,24 @@ def test_it_answers_as_a_memory_in_ram_and_after_opening_again(tmp_path, most):
 
 def test_an_overwritten_state_says_so(tmp_path):
     model = toy_mplus()
-    memory, _ = on_disk(model, tmp_path)
+    memory, tier = on_disk(model, tmp_path)
     list(feed(model, [memory], 3))
     before = memory.snapshot()
     list(feed(model, [memory], 3))
-    elder = memory.fork()
+    elder, twin = memory.snapshot(), memory.fork()
     memory.restore(before)
     list(feed(model, [memory], 5))
-    with pytest.raises(ValueError, match="written over"):
-        read_logits(model, [elder], torch.arange(5)[None])
+    tier.commit(memory.state.logs)
+    memory.restore(elder)
+    for use in (
+        lambda: read_logits(model, [memory], torch.arange(5)[None]),
+        lambda: list(feed(model, [memory], 1)),
+        lambda: read_logits(model, [memory], torch.arange(5)[None]),  # and writing does not make it readable
+        lambda: tier.commit(memory.state.logs),
+    ):
+        with pytest.raises(ValueError, match="written over"):
+            use()
+    read_logits(model, [twin], torch.arange(5)[None])  # a fork has rows of its own
 
 
 def test_damage_is_found(tmp_path):
@@ -118,7 +127,7 @@ def test_damage_is_found(tmp_path):
 def test_a_killed_process_loses_at_most_the_unfinished_chunk(tmp_path):
     code = f"""
         import sys, torch
-        from core.disk import DiskTier
+        from core.tier import DiskTier
         tier = DiskTier({str(tmp_path)!r}, 2, (4, 2), torch.float32)
         for step in range(10**9):
             for log in tier.logs:

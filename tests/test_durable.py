@@ -94,6 +94,10 @@ def test_compaction_gives_room_back_and_a_kill_amid_it_changes_nothing(model, tm
         reader.ingest(text(50))
     disk = in_folder(model, tmp_path)
     assert same(ram, disk) and disk.tier.generation == 1 and len(list(tmp_path.glob("*.safetensors"))) == 1
+    (tmp_path / "000007").mkdir()  # as a process leaves it that is killed while it compacts
+    (tmp_path / "000007" / "commits").write_bytes(b"half of something")
+    disk.compact()
+    assert same(ram, in_folder(model, tmp_path)) and [home.name for home in tmp_path.glob("0*[0-9]")] == ["000008"]
 
 
 def test_a_stopped_text_is_taken_back_on_disk_too(model, tmp_path):
@@ -150,7 +154,7 @@ def test_what_cannot_be_opened_is_told(model, tmp_path):
     reader.ingest(text(1))
     with pytest.raises(ValueError, match="another model"):
         in_folder(toy_mplus(seed=1, max_long_term=60), tmp_path / "a")
-    with pytest.raises(ValueError, match="lives in"):
+    with pytest.raises(ValueError, match="no memory file"):
         reader.load(tmp_path / "other")
     with pytest.raises(ValueError, match="belongs to a folder"):
         in_ram(model).load(reader.state_file)
@@ -159,6 +163,12 @@ def test_what_cannot_be_opened_is_told(model, tmp_path):
     reader.state_file.unlink()
     with pytest.raises(ValueError, match="is missing"):
         in_folder(model, tmp_path / "a")
+    (tmp_path / "file").write_text("x")
+    for folder, words in {tmp_path / "file": "cannot be made a folder", "": "is empty"}.items():
+        with pytest.raises(ValueError, match=words):
+            in_folder(model, folder)
+    with pytest.raises(ValueError, match="save_every is 0"):
+        in_folder(model, tmp_path / "b", save_every=0)
     with pytest.raises(ValueError, match="paper's rules"):
         in_folder(toy_mplus(rules="released"), tmp_path / "b")
     with pytest.raises(ValueError, match="paper's rules"):
@@ -206,9 +216,9 @@ def test_a_kill_between_any_two_steps_leaves_the_memory_of_before_or_after(model
 
     with monkeypatch.context() as patch:
         patch.setattr("core.durable.save_memory", dying(core.durable.save_memory))
-        patch.setattr("core.disk.Commits.append", dying(Commits.append))
-        patch.setattr("core.disk.os.replace", dying(os.replace))
-        patch.setattr("core.disk.shutil.rmtree", dying(shutil.rmtree))
+        patch.setattr("core.tier.Commits.append", dying(Commits.append))
+        patch.setattr("core.tier.os.replace", dying(os.replace))
+        patch.setattr("core.tier.shutil.rmtree", dying(shutil.rmtree))
         try:
             CHANGES[change](disk)
         except KeyboardInterrupt:
@@ -218,4 +228,146 @@ def test_a_kill_between_any_two_steps_leaves_the_memory_of_before_or_after(model
     partly = change == "ingest" and len(again.memory.receipts) == 7  # what was saved of a text so far
     assert any(found) or partly
     again.ingest(text(60))
-    assert same(again, in_folder(model, tmp_path)) and not again.tier.verify()
+    assert same(again.fork(), in_folder(model, tmp_path)) and not again.tier.verify()
+
+
+def fed(model, *readers) -> None:
+    for reader in readers:
+        for number in range(8):
+            reader.ingest(text(number))
+
+
+def test_a_snapshot_of_before_a_reset_or_a_compaction_comes_back_whole(model, tmp_path):
+    for change in (DurableReader.reset, DurableReader.compact):
+        ram, disk = in_ram(model), in_folder(model, tmp_path / change.__name__)
+        fed(model, ram, disk)
+        before = disk.snapshot()
+        change(disk)
+        disk.ingest(text(30))
+        disk.restore(before)
+        assert same(ram, disk) and same(ram, in_folder(model, disk.folder)) and disk.tier.generation == 2
+        disk = in_folder(model, disk.folder)
+        for reader in (ram, disk):
+            reader.ingest(text(31))
+        assert same(ram, disk) and same(ram, in_folder(model, disk.folder)) and not disk.tier.verify()
+
+
+def test_a_snapshot_that_was_written_over_is_refused_and_changes_nothing(model, tmp_path):
+    ram, disk = in_ram(model), in_folder(model, tmp_path)
+    fed(model, ram, disk)
+    last = disk.snapshot()
+    for reader in (ram, disk):
+        reader.undo()
+        reader.ingest(text(40))
+    with pytest.raises(ValueError, match="written over"):
+        disk.restore(last)
+    assert same(ram, disk) and same(ram, in_folder(model, tmp_path))
+
+
+def test_a_fork_and_the_folder_leave_each_other_alone(model, tmp_path):
+    twin, ram, disk = in_ram(model), in_ram(model), in_folder(model, tmp_path)
+    fed(model, twin, ram, disk)
+    forks = [disk.fork(), disk.fork()]
+    for reader in (*forks, twin):
+        reader.ingest(text(50, 300))
+    for reader in (disk, ram):
+        reader.ingest(text(51, 300))
+    forks[1].save(tmp_path / "fork.safetensors")
+    twin.load(tmp_path / "fork.safetensors")
+    assert same(ram, disk) and all(same(twin, fork) for fork in forks)
+    assert same(ram, in_folder(model, tmp_path)) and not disk.tier.verify()
+
+
+def test_a_memory_goes_from_a_folder_to_a_file_and_into_any_reader(model, tmp_path):
+    ram, disk, other = in_ram(model), in_folder(model, tmp_path / "a"), in_folder(model, tmp_path / "b")
+    fed(model, ram, disk)
+    disk.save(tmp_path / "saved.safetensors")
+    plain = in_ram(model)
+    for reader in (plain, other):
+        reader.ingest(text(60))
+        reader.load(tmp_path / "saved.safetensors")
+    assert same(ram, plain) and same(ram, other) and same(ram, in_folder(model, tmp_path / "b"))
+
+
+@pytest.mark.parametrize("change", ["ingest", "undo", "delete", "reset", "compact"])
+def test_what_cannot_be_written_is_not_done_in_memory_either(model, tmp_path, monkeypatch, change):
+    """A full disk, at either of the two saves of a change; the next change is kept as if nothing had been."""
+    for fails in (1, 2):
+        ram, disk = in_ram(model), in_folder(model, tmp_path / str(fails), save_every=2)
+        fed(model, ram, disk)
+        steps, keep = [0], core.durable.save_memory
+
+        def full(*args, steps=steps, keep=keep, fails=fails, **kwargs):
+            steps[0] += 1
+            if steps[0] == fails:
+                raise OSError(28, "No space left on device")
+            keep(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("core.durable.save_memory", full)
+            try:
+                CHANGES[change](disk)
+            except OSError:
+                assert steps[0] >= fails
+            else:
+                CHANGES[change](ram)
+                assert steps[0] < fails
+        assert same(ram, disk)
+        for reader in (ram, disk):
+            reader.ingest(text(70))
+        assert same(ram, disk) and same(ram, in_folder(model, disk.folder)) and not disk.tier.verify()
+
+
+def test_a_folder_has_one_owner(model, tmp_path):
+    """In one process whoever opened it last, and no other process beside it."""
+    first, ram = in_folder(model, tmp_path), in_ram(model)
+    fed(model, first, ram)
+    second = in_folder(model, tmp_path)
+    ram.ingest(text(1))
+    second.ingest(text(1))
+    for use in (lambda: first.ingest(text(2)), first.reset, first.compact, lambda: first.answer("Where is 1?")):
+        with pytest.raises(ValueError, match="opened"):
+            use()
+    assert same(ram, second)
+    code = f"""
+        from tests.test_durable import in_folder
+        from tests.toys import toy_mplus
+        try:
+            print(len(in_folder(toy_mplus(max_long_term=60), {str(tmp_path)!r}).memory.receipts))
+        except ValueError as error:
+            print(error)
+    """
+    command, root = [sys.executable, "-c", textwrap.dedent(code)], Path(__file__).parent.parent
+    said = [subprocess.run(command, capture_output=True, text=True, cwd=root, check=True).stdout]
+    second.close()
+    said.append(subprocess.run(command, capture_output=True, text=True, cwd=root, check=True).stdout)
+    assert "open in another process" in said[0] and said[1].strip() == "9"
+    with pytest.raises(ValueError, match="opened"):
+        second.answer("Where is 1?")
+
+
+@pytest.mark.parametrize("name", ["000000/1.tokens", "000000/0.block", "000000/0.deaths", "tier.json"])
+@pytest.mark.parametrize("damage", ["gone", "short", "nonsense"])
+def test_files_that_are_missing_or_cut_short_are_refused_by_name(model, tmp_path, name, damage):
+    disk = in_folder(model, tmp_path)
+    fed(model, disk)
+    disk.delete(disk.memory.receipts[1])
+    if name == "tier.json" and damage == "gone":
+        disk.compact()
+    disk.close()
+    name = name.replace("0.deaths", "deaths.0")
+    file = tmp_path / name
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"[1]" if damage == "nonsense" else file.read_bytes()[:4])
+    with pytest.raises(ValueError, match=name):
+        in_folder(model, tmp_path)
+
+
+def test_a_folder_named_from_here_stays_where_it_is(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ram, disk = in_ram(model), in_folder(model, "memory")
+    monkeypatch.chdir("/")
+    fed(model, ram, disk)
+    assert same(ram, in_folder(model, tmp_path / "memory"))

@@ -1,12 +1,14 @@
 """Wrong input: one clear sentence with the value, and nothing lost."""
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MaxLengthCriteria, StoppingCriteriaList, TextStreamer
 
-from core.checkpoint import SHIPPED
+from core.checkpoint import SHIPPED, load_model
 from core.config import MPlusConfig
-from core.prompts import cut
+from core.evaluate import main as evaluate
+from core.prompts import cut, encode_question
 from core.reader import MPlusReader
 from core.reading import generate, new_memory, write
 from core.sources import Receipt
@@ -36,7 +38,16 @@ def same(a, b):
     )
 
 
-@pytest.mark.parametrize("text, words", [("", "empty"), ("   \n", "empty"), ("a", "single token")])
+NO_TEXTS = [
+    (None, "is NoneType"),
+    (5, "is int: 5"),
+    (b"seven herons", "is bytes"),
+    (["a b"], "is list"),
+    ("\ud800 ab", "half"),
+]
+
+
+@pytest.mark.parametrize("text, words", [("", "empty"), ("   \n", "empty"), ("a", "single token"), *NO_TEXTS])
 def test_texts_that_hold_nothing(text, words):
     mplus = reader()
     before = state_of(mplus.memory)
@@ -161,3 +172,83 @@ def test_memories_that_cannot_be_read_together():
     write(model, [one], torch.zeros(1, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="batch"):
         generate(model, [one, other], torch.zeros(2, 3, dtype=torch.int64), max_new_tokens=1)
+
+
+def test_what_is_asked_of_an_answer_is_done_or_refused():
+    mplus = reader()
+    mplus.ingest(TEXT)
+    for text, words in NO_TEXTS:
+        with pytest.raises(ValueError, match=words):
+            mplus.answer(text)
+    for settings, words in (
+        ({"max_new_tokens": 2.5}, "is 2.5"), ({"max_new_tokens": None}, "is None"), ({"max_new_tokens": 0}, "is 0"),
+        ({"num_return_sequences": 2, "do_sample": True}, "one answer"), ({"return_dict_in_generate": True}, "returned"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            mplus.answer("Where?", **settings)
+    with pytest.raises(ValueError, match="list of questions"):
+        mplus.answer_many("Where?")
+    assert mplus.answer_many([]) == []
+    several = mplus.answer_many(["Where?", "Who?"], 3, num_return_sequences=2, do_sample=True)
+    assert len(several) == 4
+
+    class Kept(TextStreamer):
+        text = ""
+
+        def on_finalized_text(self, text, stream_end=False):
+            self.text += text
+
+    kept, plain = Kept(mplus.tokenizer, skip_prompt=True), mplus.answer("Where?", 8, eos_token_id=None)
+    assert mplus.answer("Where?", 8, eos_token_id=None, streamer=kept).tokens == plain.tokens and kept.text
+    prompt = len(encode_question("Where?", mplus.tokenizer, mplus.model.config))
+    two = StoppingCriteriaList([MaxLengthCriteria(prompt + 2)])
+    cut_short = mplus.answer("Where?", 8, eos_token_id=None, stopping_criteria=two, stop=lambda: False)
+    assert len(plain.tokens) == 8 and cut_short.tokens == plain.tokens[:2]
+
+
+def test_what_looks_like_a_special_token_is_text():
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED / "mini")
+    config, text = MPlusConfig.from_pretrained(SHIPPED / "mini"), "The word <|end|> stands in the text."
+    assert tokenizer.eos_token in text
+    assert tokenizer.eos_token_id not in cut(text, tokenizer, config).ids
+    asked = encode_question(text, tokenizer, config)
+    assert tokenizer.eos_token_id not in asked and tokenizer.decode(asked).strip() == f"Question: {text} Answer:"
+
+
+@pytest.mark.parametrize("seed", ["a", 1.5, None, 2**70])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ValueError, match="seed is"):
+        new_memory(toy_mplus(), seed=seed)
+
+
+def test_a_seed_may_be_numpys():
+    assert new_memory(toy_mplus(), seed=np.int64(3)).seed == 3
+
+
+@pytest.mark.parametrize("place", [{"device": "gpu"}, {"dtype": "float32"}, {"dtype": torch.int8}])
+def test_a_model_that_cannot_be_put_there(place):
+    with pytest.raises(ValueError, match=r"cannot be put on|dtype is"):
+        load_model("memoryllm-mini", **place)
+
+
+WRONG_LINES = {
+    "retention --facts facts:1 --distractors facts:2 --live 1,0": "start at 1",
+    "retention --facts facts:1 --distractors facts:2 --seeds=-1": "start at 0",
+    "retention --facts facts:1 --distractors facts:2 --num-facts -1": "-1 is below 1",
+    "retention --facts facts:1 --distractors facts:2 --max-new-tokens 0": "0 is below 1",
+    "ruler --needles 0": "0 is below 1",
+    "loss --data README.md --plot x.xyz": "does not end in .png",
+    "loss --data README.md --passage 1 --positions 0": "no second half",
+    "gates --data nope.txt": "There is no text nope.txt",
+    "eventqa --data README.md --events nope": "'nope'",
+}
+
+
+@pytest.mark.parametrize("line", WRONG_LINES)
+def test_slips_on_a_command_line_are_told_in_a_sentence(line, tmp_path, capsys):
+    try:
+        code = evaluate([*line.split(), "--model", "memoryllm-mini", "--out", str(tmp_path)])
+    except SystemExit as error:  # argparse's
+        code = error.code
+    told = capsys.readouterr().err
+    assert code == 2 and WRONG_LINES[line] in told and "Traceback" not in told

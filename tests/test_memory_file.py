@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from core.checkpoint import load_model, save_model
-from core.memory_file import ORDERED, _checksum, fingerprint, load_memory, save_memory
+from core.memory_file import NAMED, ORDERED, _checksum, fingerprint, load_memory, save_memory
 from core.reader import MPlusReader
 from core.reading import new_memory
 from tests.test_memory_properties import equal, fingerprint_of
@@ -140,14 +141,45 @@ def test_every_tensor_of_a_wrong_shape_or_absent_is_refused(opened):
             refused(opened, {**tensors, name: wrong}, "incomplete or damaged")
 
 
-def test_a_file_of_the_format_before_is_read(opened):
+def test_files_of_the_formats_before_are_read(opened):
+    """They had texts among the books, and the older one did not say in which rows θ stands."""
     reader, file, tensors, metadata = opened
-    del tensors["place"]
-    metadata = {**metadata, "format": ORDERED, "checksum": _checksum(tensors, metadata["state"])}
-    save_file(tensors, file, metadata=metadata)
+    books = json.loads(metadata["state"]) | {"receipts": [asdict(receipt) for receipt in reader.memory.receipts]}
     before = fingerprint_of(reader.memory)
-    reader.load(file)
-    assert equal(before, fingerprint_of(reader.memory))
+    for name in ("texts", "spans", "chunks"):
+        del tensors[name]
+    for form, receipts in ((NAMED, True), (NAMED, False), (ORDERED, True)):
+        if form == ORDERED:
+            del tensors["place"]
+        state = json.dumps(books if receipts else books | {"receipts": []})
+        metadata = {**metadata, "format": form, "state": state, "checksum": _checksum(tensors, state)}
+        save_file(tensors, file, metadata=metadata)
+        reader.load(file)
+        assert equal(before, fingerprint_of(reader.memory)) is receipts
+
+
+def test_more_text_than_a_header_holds_can_be_saved(tmp_path):
+    """safetensors allows 100 MB of header; the spans of five million tokens would take more."""
+    reader, again = told(toy_mplus()), told(toy_mplus())
+    reader.memory.open_receipt("x" * 1000, [(3 * number, 3 * number + 3) for number in range(5_000_000)])
+    reader.save(tmp_path / "memory.safetensors")
+    again.load(tmp_path / "memory.safetensors")
+    assert again.memory.receipts == reader.memory.receipts
+
+
+def test_any_text_comes_back(tmp_path):
+    reader, again = told(toy_mplus()), told(toy_mplus())
+    reader.memory.open_receipt("Grüße, 你好 \ud800 \0 end", [(0, 3), (2, 9)])
+    reader.memory.open_receipt("", [])
+    reader.save(tmp_path / "memory.safetensors")
+    again.load(tmp_path / "memory.safetensors")
+    assert again.memory.receipts == reader.memory.receipts
+
+
+def test_a_folder_is_no_name_for_a_file(tmp_path):
+    for name in ("", tmp_path):
+        with pytest.raises(ValueError, match="is a folder; add a name"):
+            told(toy_mplus()).save(name)
 
 
 def test_numbers_that_are_none_are_refused_in_every_tensor(opened):

@@ -258,6 +258,21 @@ def test_a_deleted_text_does_not_come_back_by_undo():
         reader.delete(receipt)
 
 
+def test_a_receipt_of_another_past_deletes_nothing():
+    """Numbers start over after an undo, a reset, a restore and in forks; the text tells them apart."""
+    reader = MPlusReader(MODELS["paper"], TOKENIZER, new_memory(MODELS["paper"]))
+    receipt = reader.ingest("A text that somebody takes back.")
+    reader.undo()
+    twin = reader.fork()
+    theirs = twin.ingest("A text that a fork alone was told.")
+    kept = reader.ingest("A text that is to stay in memory.")
+    assert receipt.id == theirs.id == kept.id
+    for other in (receipt, theirs):
+        with pytest.raises(ValueError, match="no receipt 1 of this text"):
+            reader.delete(other)
+    assert reader.memory.receipts == [kept] and reader.delete(kept)
+
+
 def test_the_source_of_a_token_is_the_text_it_stands_for():
     """Two chunks per text; a token's position leads to the very characters its own chunk was written from."""
     model = MODELS["paper"]

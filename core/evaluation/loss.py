@@ -33,6 +33,8 @@ def run_loss(
     size = model.config.chunk_size
     steps = {position: position // size for position in positions}
     longest = max(steps.values())
+    if passage < 2:
+        raise ValueError(f"A passage of {passage} token has no second half to predict; give --passage 2 or more.")
     needed = longest * size + passage
     if len(stream) < needed:
         raise ValueError(f"The text has {len(stream):,} tokens, {needed:,} are needed; give more text or ask nearer.")

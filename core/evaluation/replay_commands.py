@@ -32,7 +32,17 @@ def retention(args: argparse.Namespace, say: Say) -> str:
         "weights": weights(args.model), **settings,
     }  # fmt: skip
     content = curves.run_retention(
-        model, tokenizer, facts, stream, plan, numbers(args.live), journal_path(args), told, say, args.shelf, args.over
+        model,
+        tokenizer,
+        facts,
+        stream,
+        plan,
+        numbers(args.live, 1),
+        journal_path(args),
+        told,
+        say,
+        args.shelf,
+        args.over,
     )
     lines = [line | {"method": curves.curve_name(line)} for line in content["rows"]]
     if args.plot:
@@ -43,7 +53,7 @@ def retention(args: argparse.Namespace, say: Say) -> str:
 def compression(args: argparse.Namespace, say: Say) -> str:
     """The same passages at several ratios of text to memory: the chunk grows, the block stays, no chunks overlap."""
     stream, lines, told = None, [], {}
-    ratios, out = sorted(numbers(args.ratios)), journal_path(args)
+    ratios, out = sorted(numbers(args.ratios, 1)), journal_path(args)
     for ratio in ratios:
         model, tokenizer = load_any(args.model, args.device, args.dtype)
         size = model.config.block_size
@@ -121,6 +131,8 @@ def run_loss(args: argparse.Namespace, say: Say) -> str:
 
 
 def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], argparse.Namespace]) -> str:
+    if not Path(args.data).is_file():
+        raise ValueError(f"There is no text {args.data}; name a .txt file that the model was not trained on.")
     kept = Path(__file__).parents[2] / "tests" / "data"
     fill = {
         "text": args.data,

@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..arguments import count
 from ..bm25 import bm25_index, bm25_scores
 from ..fitting import by_clock, by_steps, learn
 from ..lessons import Lessons
@@ -121,11 +122,11 @@ def arguments(task: argparse.ArgumentParser) -> None:
     """What the command can be told beside what all tasks share; --minutes is the training of all kinds together."""
     task.add_argument("--facts", required=True, help="as in retention; all are written into one memory")
     task.add_argument("--distractors", required=True, help="as in retention; all of it is written behind the facts")
-    task.add_argument("--num-facts", type=int, help="as in retention")
-    task.add_argument("--asked", type=int, default=150, help="facts that are asked for, from the first on")
+    task.add_argument("--num-facts", type=count, help="as in retention")
+    task.add_argument("--asked", type=count, default=150, help="facts that are asked for, from the first on")
     task.add_argument("--data", nargs="*", default=[], help="other documents to learn from; or generated prose")
-    task.add_argument("--num-train", type=int, default=768, help="generated facts to learn from")
-    task.add_argument("--steps", type=int, help="the same steps for every kind instead of the same time")
+    task.add_argument("--num-train", type=count, default=768, help="generated facts to learn from")
+    task.add_argument("--steps", type=count, help="the same steps for every kind instead of the same time")
     task.add_argument("--seed", type=int, default=0)
 
 
@@ -139,7 +140,7 @@ def retrievers(args: argparse.Namespace, say: Say, make: Callable[[Any, Any, lis
     written = write(model, tokenizer, facts, load_stream(args.distractors, tokenizer, 1))
     prompts = [encode_question(fact.question, tokenizer, model.config) for fact in facts[: args.asked]]
     taught = sum(bool(kind.loss) for kind in KINDS) * model.config.num_hidden_layers
-    seconds = 60 * (args.minutes or MINUTES) / taught
+    seconds = 60 * (MINUTES if args.minutes is None else args.minutes) / taught
     pace = partial(by_steps, args.steps) if args.steps else partial(by_clock, seconds)
     lessons = make(model, tokenizer, args.data, args.seed)
     compared = Comparison(model, lessons, written, prompts, args.num_train, pace, args.seed)

@@ -141,8 +141,9 @@ def seed_of(source: str, prefix: str = GENERATED) -> int:
     return int(seed)
 
 
-def numbers(text: str) -> list[int]:
-    """ "0,2000,…,160000" (or ...): the numbers, an ellipsis continuing the step before it. ValueError if unreadable."""
+def numbers(text: str, least: int = 0) -> list[int]:
+    """ "0,2000,…,160000" (or ...): the numbers, an ellipsis continuing the step before it. ValueError if unreadable
+    or below `least`."""
     parts = [part.strip() for part in text.replace("…", "...").split(",")]
     try:
         values: list[int] = []
@@ -154,8 +155,8 @@ def numbers(text: str) -> list[int]:
             values += range(values[-1] + step, last, step)
     except (ValueError, IndexError) as error:
         raise ValueError(f"{text!r} is no list of numbers; write for instance 0,2000,...,160000.") from error
-    if any(value < 0 for value in values):
-        raise ValueError(f"{text!r} holds a negative number; distances start at 0.")
+    if min(values) < least:
+        raise ValueError(f"{text!r} holds {min(values)}; the numbers here start at {least}.")
     return list(dict.fromkeys(values))
 
 
