@@ -1,5 +1,6 @@
 """Text from an uploaded file: plain text, Markdown, PDF, Word and HTML, each by a library that is kept for it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 KINDS = (".txt", ".md", ".pdf", ".docx", ".html", ".htm")
@@ -31,7 +32,8 @@ def clean(text: str, name: str = "The text") -> str:
     text = text.encode("utf-8", "replace").decode("utf-8")
     text = "".join(letter for letter in text if letter.isprintable() or letter in "\n\t" or ord(letter) > 159).strip()
     if not text:
-        raise ValueError(f"{name} holds no text to write; a scanned PDF needs text recognition first.")
+        remedy = "a scanned PDF needs text recognition first" if name.lower().endswith(".pdf") else "give some"
+        raise ValueError(f"{name} holds no text; {remedy}.")
     if len(text) > LONGEST:
         raise ValueError(f"{name} has {len(text):,} characters; the limit is {LONGEST:,}. Split it.")
     return text
@@ -49,8 +51,18 @@ def _pdf(path: Path) -> str:
 
 def _docx(path: Path) -> str:
     from docx import Document
+    from docx.table import Table
 
-    return "\n".join(paragraph.text for paragraph in Document(str(path)).paragraphs)
+    def told(container) -> Iterator[str]:
+        """Paragraphs and tables in the order in which they stand, a row a line."""
+        for part in container.iter_inner_content():
+            if isinstance(part, Table):
+                for row in part.rows:
+                    yield " | ".join("\n".join(told(cell)) for cell in dict.fromkeys(row.cells))
+            else:
+                yield part.text
+
+    return "\n".join(told(Document(str(path))))
 
 
 def _html(path: Path) -> str:

@@ -5,7 +5,8 @@ Whatever a call reports as written is on the disk by then: each branch is one me
 
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.reader import Answer
@@ -14,7 +15,7 @@ from core.sources import Receipt
 from .ablate import LONG_TERM, Ablation, ablate
 from .branch import Branch
 from .files import clean
-from .sitting import Sitting, Stop
+from .sitting import Choices, Sitting, Stop
 from .turns import Stopped
 from .views import Moment, Retrieval, look, retrieval
 
@@ -36,7 +37,7 @@ class Session(Sitting):
     ) -> tuple[Receipt, str]:
         """Write a text: (receipt, warning or ""). On the disk when this returns. Raises `Stopped`."""
         text = clean(text)
-        with self.lock, self.turns.take(on_wait, stop) as turn:
+        with self._mine(on_wait, stop), self.turns.take(on_wait, stop) as turn:
             earlier = (list(self.branch.moments), self.branch.fresh)
             notes: list[Moment] = []
             memory = self.reader.memory
@@ -74,12 +75,14 @@ class Session(Sitting):
         on_wait: OnWait | None = None,
         stop: Stop | None = None,
     ) -> Answer:
-        """Answer, and remember what was retrieved for the figures."""
+        """Answer, and remember what was retrieved for the figures. Raises `Stopped`: half an answer is none."""
         question = clean(question, "The question")
         if len(question) > LONGEST_QUESTION:
             raise ValueError(f"The question has {len(question)} characters; the limit is {LONGEST_QUESTION}.")
-        with self.lock, self.turns.take(on_wait, stop):
+        with self._mine(on_wait, stop), self.turns.take(on_wait, stop):
             answer = self.reader.answer(question, max_new_tokens, on_text, stop)
+            if stop and stop():
+                raise Stopped
             self.branch.answer = answer
             self.branch.last = retrieval(self.reader, question, answer.text, answer.found)
             self.branch.owed = self.choices.bin = None
@@ -120,14 +123,34 @@ class Session(Sitting):
             return count
 
     def undo(self) -> None:
+        """Take back the last text, and its steps: its number will be another's."""
         with self.lock:
+            last = self.texts[-1].id if self.texts else 0
             self.reader.undo()
+            kept = [moment for moment in self.branch.moments if (moment.event, moment.receipt) != ("write", last)]
+            self.shelf.begin(self.branch, self.branches)
+            self.branch.remember(kept)
             self._changed("undo")
 
     def reset(self) -> None:
+        """Back to the checkpoint's memory; its history begins anew, as the numbers of its texts do."""
         with self.lock:
             self.reader.reset()
+            self.shelf.begin(self.branch, self.branches)
             self._changed("reset")
+
+    @contextmanager
+    def _mine(self, on_wait: OnWait | None, stop: Stop | None) -> Iterator[None]:
+        """Have this session to oneself; whoever waits for it, as for a long text to be written, can leave."""
+        while not self.lock.acquire(timeout=0.2):
+            if stop and stop():
+                raise Stopped
+            if on_wait:
+                on_wait(1)
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def _changed(self, event: str, receipt: int = 0) -> None:
         self.branch.forget_question()
@@ -139,11 +162,12 @@ class Session(Sitting):
         """A new branch that starts here and becomes the current one; its name."""
         with self.lock:
             if len(self.branches) >= 8:
-                raise ValueError("There are 8 branches; delete one before forking again.")
+                raise ValueError("There are 8 branches already; go on in one of them, or save one to a file.")
             number = 1 + max((int(n.split()[1]) for n in self.branches if n.startswith("branch ")), default=0)
             name = f"branch {number}"
             self.branches[name] = self.branch.fork(name)
             self.current = name
+            self.weigh()
             self.autosave()
             self.did("fork")
             return name
@@ -154,6 +178,7 @@ class Session(Sitting):
             if name not in self.branches:
                 raise ValueError(f"There is no branch {name!r}; choose one of {', '.join(self.branches)}.")
             self.current = name
+            self.weigh()
             self._keep_index()
 
     # ── files ──
@@ -201,4 +226,6 @@ class Session(Sitting):
         """Remove everything, from the disk too."""
         with self.lock:
             shutil.rmtree(self.folder, ignore_errors=True)
+            self.done, self.compared, self.choices = {}, [], Choices()
+            self.held.clear()
             self.start(self.loaded)

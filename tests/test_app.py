@@ -1,5 +1,6 @@
 """The lab from outside its page: its endpoints, what its command line takes, and what it does not give away."""
 
+import json
 import urllib.error
 import urllib.request
 
@@ -28,9 +29,26 @@ def test_the_endpoints_keep_clients_apart_and_speak_clearly(server, tmp_path):
         (("", "/ingest"), "no text"),
         ((" ", "/inspect"), "no text"),
         ((99, "/delete"), "no receipt 99"),
+        ((1.5, "/delete"), "give the number"),
     ):
         with pytest.raises(AppError, match=said):
             one.predict(call[0], api_name=call[1])
+
+
+def test_a_memory_is_loaded_from_an_upload_alone(server, tmp_path):
+    """A path of one's own choosing would open any file of the machine, another person's memory among them."""
+    from gradio_client import Client
+
+    victim = Client(server.url, verbose=False, download_files=str(tmp_path))
+    victim.predict("The safe code of Vera is 4417 and nobody knows.", api_name="/ingest")
+    file = victim.predict(api_name="/memory_save")
+    body = json.dumps({"data": [{"path": str(file)}]}).encode()
+    url, head = f"{server.url}/gradio_api/call/memory_load", {"Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, head)) as reply:
+        event = json.load(reply)["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}") as reply:
+        said = reply.read().decode()
+    assert "event: error" in said and "no uploaded file" in said
 
 
 def test_the_lab_is_safe_by_default(capsys):

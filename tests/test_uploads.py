@@ -14,10 +14,20 @@ def test_every_kind_of_file_is_read(tmp_path):
     (tmp_path / "c.html").write_text("<script>no()</script><p>shown &amp; kept</p>")
     document = Document()
     document.add_paragraph("from Word")
+    table = document.add_table(rows=2, cols=2)
+    for cell, words in zip([*table.rows[0].cells, *table.rows[1].cells], ("who", "room", "Nora", "330"), strict=True):
+        cell.text = words
+    document.add_paragraph("and after")
     document.save(str(tmp_path / "d.docx"))
     (tmp_path / "e.pdf").write_bytes(one_page_pdf("from a page"))
     read = [files.read_text(path) for path in sorted(tmp_path.iterdir())]
-    assert read == ["plain ü", "# marked", "shown & kept", "from Word", "from a page"]
+    assert read == [
+        "plain ü",
+        "# marked",
+        "shown & kept",
+        "from Word\nwho | room\nNora | 330\nand after",
+        "from a page",
+    ]
 
 
 def one_page_pdf(words: str) -> bytes:
@@ -46,7 +56,8 @@ def one_page_pdf(words: str) -> bytes:
     [
         ("x.exe", b"MZ", "upload one of"),
         ("x.txt", b"\xff\xfe\x00\x01", "not UTF-8"),
-        ("x.txt", b" \n ", "no text"),
+        ("x.txt", b" \n ", "no text; give some"),
+        ("x.pdf", one_page_pdf(""), "no text; a scanned PDF"),
         ("x.pdf", b"not a pdf", "damaged"),
         ("x.docx", b"not a zip", "damaged"),
     ],

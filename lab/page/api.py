@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
 from .. import plots
 from ..views import Retrieval, title
@@ -85,7 +86,7 @@ def add_endpoints(page: Page) -> None:
         Returns:
             removed: memory tokens, over all layers.
         """
-        if not isinstance(id, int | float) or isinstance(id, bool):
+        if not isinstance(id, int | float) or isinstance(id, bool) or id != int(id):
             raise ValueError(f"id is {str(id)[:40]!r}; give the number that ingest returned.")
         return {"removed": page.session(request).delete(int(id))}
 
@@ -105,8 +106,9 @@ def add_endpoints(page: Page) -> None:
         """
         session = page.session(request)
         path = file.get("path") if isinstance(file, dict) else getattr(file, "path", None)
-        if not isinstance(path, str):
-            raise ValueError("There is no file; hand over the one that memory_save returned.")
+        uploads = Path(get_upload_folder()).resolve()  # else one could have any file of this machine opened
+        if not isinstance(path, str) or not Path(path).resolve().is_relative_to(uploads):
+            raise ValueError("There is no uploaded file; hand over the one that memory_save returned.")
         session.upload(path)
         return {"texts": len(session.texts)}
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import gradio as gr
 
+from core.sources import Receipt
+
 from .. import panels, plots
 from ..compare import ASKED, side_by_side
 from ..files import KINDS, read_text
@@ -101,7 +103,9 @@ class LabTab:
 
     # ── choosing ──
     def choose_world(self, name: str):
-        sample = next(sample for sample in SAMPLES if sample.name == name)
+        sample = next((sample for sample in SAMPLES if sample.name == name), None)
+        if sample is None:  # typed, and none of ours
+            return (gr.skip(),) * 4
         questions = [question for question, _ in sample.questions]
         return (
             "\n\n".join(sample.texts), gr.update(choices=questions, value=questions[0], visible=True), questions[0],
@@ -115,23 +119,24 @@ class LabTab:
     # ── writing ──
     def on_write(self, text: str, files: list[str] | None, request: gr.Request) -> Iterator:
         session = self.page.session(request)
-        texts = [part for part in [text] if part and part.strip()] + [read_text(file) for file in files or []]
+        worlds = {"\n\n".join(sample.texts): sample.texts for sample in SAMPLES}  # an example is several texts
+        pasted = worlds.get(text, [text] if text and text.strip() else [])
+        texts = [*pasted, *(read_text(file) for file in files or [])]
         if not texts:
             raise ValueError("There is nothing to write: paste a text, choose an example or add a file.")
-        worlds = {"\n\n".join(sample.texts): sample.texts for sample in SAMPLES}  # an example is several texts
-        texts, before = list(worlds.get(text, texts)), len(session.texts)
-        yield from ((note, gr.skip(), gr.skip()) for note in self._written(session, texts, "write"))
-        if len(session.texts) == before + len(texts):  # else it was stopped, and the text may be wanted
+        receipts: list[Receipt] = []
+        yield from ((note, gr.skip(), gr.skip()) for note in self._written(session, texts, "write", receipts))
+        if len(receipts) == len(texts):  # else it was stopped, and the text may be wanted
             yield gr.skip(), "", None
 
     def on_distract(self, amount: float, request: gr.Request) -> Iterator:
         session = self.page.session(request)
         texts = unrelated(int(amount), seed=session.reader.memory.state.clock)
-        yield from self._written(session, texts, "distract")
+        yield from self._written(session, texts, "distract", [])
 
-    def _written(self, session: Session, texts: list[str], what: str) -> Iterator[str]:
-        """Progress lines while texts are written one after the other."""
-        begin, tokens, warned = time.perf_counter(), 0, ""
+    def _written(self, session: Session, texts: list[str], what: str, receipts: list[Receipt]) -> Iterator[str]:
+        """Progress lines while texts are written one after the other; `receipts` takes those of what was written."""
+        begin, warned = time.perf_counter(), ""
         halted = session.halted()
         for number, text in enumerate(texts, 1):
             which = f"Text {number} of {len(texts)}" if len(texts) > 1 else "Writing"
@@ -157,9 +162,10 @@ class LabTab:
                         yield panels.progress(f"{which}: chunk {done} of {total}{left}", share)
                 else:
                     receipt, warning = item
-                    tokens += receipt.text_tokens
+                    receipts.append(receipt)
                     warned = warning or warned
         session.did(what)
+        tokens = sum(receipt.text_tokens for receipt in receipts)
         seconds = time.perf_counter() - begin
         said = (
             f"Written: {len(texts)} text{'s' if len(texts) > 1 else ''}, {tokens:,} tokens in {seconds:.1f} s. {warned}"
