@@ -82,6 +82,7 @@ def timed_answer(
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=reader.model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=reader.model.device)
     settings = {"max_new_tokens": int(max_new_tokens), "do_sample": False, "pad_token_id": pad, **sampling}
+    settings["return_dict_in_generate"] = False  # whatever a generation_config says
     streamer = None
     single = len(prompts) == settings.get("num_beams", 1) == settings.get("num_return_sequences", 1) == 1
     if single and "streamer" not in settings:

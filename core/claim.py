@@ -3,6 +3,7 @@
 So a cell of a notebook may open the same folder again, and a second program is told instead of writing in between.
 """
 
+import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -24,20 +25,28 @@ class Claim:
 
     def __init__(self, folder: Path, lost: Callable[[], None]):
         self.folder, self._lost = folder, weakref.WeakMethod(lost)  # a method of what holds this claim
-        self._before, self._file = self._present.get(str(folder)), None
-        if not (self._before and self._before.held):
+        self._before, self._file, self._process = self._present.get(str(folder)), None, os.getpid()
+        if not (self._before and self._before.held and self._before._is_there()):
             self._file = _locked(folder)
             self.take()
 
     @property
     def held(self) -> bool:
-        return self._file is not None
+        """Whether this is the owner; a child that `os.fork` makes is not."""
+        return self._file is not None and self._process == os.getpid()
+
+    def _is_there(self) -> bool:
+        """Whether the locked file still is the one in the folder, which may have been removed and made anew."""
+        lock = self.folder / "lock"
+        return self._file is not None and lock.exists() and os.path.samestat(os.fstat(self._file.fileno()), lock.stat())
 
     def take(self) -> None:
         """Become the owner in this process, in place of whoever has been. Others may look on until then."""
         before, self._before = self._before, None
-        if not self.held and before and before.held:
-            self._file, before._file = before._file, None
+        if before and before.held:
+            if not self.held:
+                self._file, before._file = before._file, None
+            before.release()
             if lost := before._lost():
                 lost()
         self._present[str(self.folder)] = self
@@ -49,7 +58,9 @@ class Claim:
 
     def release(self) -> None:
         if self._file:
-            self._file.close()  # and with it the lock
+            if fcntl is not None and self._process == os.getpid():
+                fcntl.flock(self._file, fcntl.LOCK_UN)  # a child of `os.fork` may have the file open as well
+            self._file.close()
             self._file = None
 
     def __del__(self) -> None:

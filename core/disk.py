@@ -4,6 +4,7 @@ Rows are mapped, not read: a search brings in the keys, a retrieved token its ow
 which nothing but death changes a row. What makes the layers one memory that outlives the process is `core.tier`.
 """
 
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ MAPPED = ("tokens", "keys", "born", "slot")
 STORED = (*MAPPED, "block")
 ROOM = 1 << 16
 """Rows a file grows by at least. Files are sparse: room that is not used takes no disk."""
+ALLOTTED = 1 << 10
+"""Rows beyond those in use that the disk is asked for at once."""
 
 
 class DiskLog(TokenLog):
@@ -38,7 +41,7 @@ class DiskLog(TokenLog):
             "born": ((), torch.int64), "slot": ((), torch.int64), "block": ((), torch.int64),
         }  # fmt: skip
         self.length = 0
-        self._tip = [length]
+        self._tip, self._allotted = [length], length
         self.returns: list[int] = []  # shared by forks: at which rows somebody has begun to write over later ones
         self._seen = 0  # how many of these this log knows of: it made them, or was forked from one that did
         self._whole(length)
@@ -77,6 +80,15 @@ class DiskLog(TokenLog):
             self._columns[name] = torch.from_numpy(grown)
         self._own_block = True
 
+    def _allot(self, rows: int) -> None:
+        """Have room on the disk itself for so many rows, or an OSError: a full disk kills whoever writes to a map."""
+        rows = min(rows, len(self._columns["tokens"]))
+        for name, (shape, dtype) in self._shapes.items() if hasattr(os, "posix_fallocate") else ():
+            each = (shape[0] if shape else 1) * dtype.itemsize
+            with self._files[name].open("r+b") as file:
+                os.posix_fallocate(file.fileno(), self._allotted * each, (rows - self._allotted) * each)
+        self._allotted = rows
+
     def check(self) -> None:
         """ValueError if rows of this log have been written over, or its folder has been closed."""
         lowest = min(self.returns[self._seen :], default=self.length)
@@ -101,6 +113,8 @@ class DiskLog(TokenLog):
             self.returns.append(self.length)  # what stood behind our last row is gone, for all forks
         if end > len(self._columns["tokens"]):
             self._map(end + max(end // 4, ROOM))
+        if end > self._allotted:
+            self._allot(end + ALLOTTED)
         self._block_file[self.length : end] = rows["block"]
         for name, new in rows.items():
             self._columns[name][self.length : end] = new.detach().to("cpu", self._columns[name].dtype)

@@ -8,6 +8,7 @@ power cut takes what was written since the last save, at most `save_every` chunk
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,10 @@ from .reader import MPlusReader, OnChunk
 from .sources import Receipt
 from .state import Snapshot
 from .tier import DiskTier
+
+
+STATE = re.compile(r"\.?(\d{6})\.safetensors(\.\d+\.part)?")
+"""Names of state files and their drafts; the number is the generation of the files of Θ they belong to."""
 
 
 class DurableReader(MPlusReader):
@@ -52,7 +57,11 @@ class DurableReader(MPlusReader):
         self.tier = DiskTier(folder, len(self._initial), widths, memory.state.short.tokens.dtype, take=False)
         self.folder = self.tier.folder
         if self.state_file.is_file():
-            load_memory(memory, self.state_file, self.owner, self.tier)
+            try:
+                load_memory(memory, self.state_file, self.owner, self.tier)
+            except ValueError:
+                self.tier.close()
+                raise
             self.tier.take()
         elif sum(log.length for log in self.tier.logs) > sum(log.length for log in self._initial):
             raise ValueError(f"{self.state_file} is missing; restore it from another copy, or name an empty folder.")
@@ -76,7 +85,7 @@ class DurableReader(MPlusReader):
         when some were taken back. Raises ValueError if the folder is no longer this reader's.
         """
         self._behind, logs = True, self.memory.state.logs
-        if self.tier.owns(logs):
+        if self.tier.owns(logs) and not self.tier.has_parted(logs):
             self.tier.check(logs)
             gone_back = self.tier.has_gone_back(logs)
             if not gone_back:
@@ -85,7 +94,7 @@ class DurableReader(MPlusReader):
             save_memory(self.memory, self.state_file, self.owner, on_disk=True)
             if gone_back:
                 self.tier.commit(logs)
-        else:  # of RAM, as after a reset or a load, or of files that have been given up since
+        else:  # of RAM, as after a reset or a load, of files that have been given up since, or with other deaths
             self._start_anew(logs)
         self._behind = False
 
@@ -97,15 +106,20 @@ class DurableReader(MPlusReader):
             self.memory.restore(self.memory.snapshot())
             save_memory(self.memory, self.state_file, self.owner, on_disk=True)
 
-        old = self.state_file
         self.tier.rewrite(logs, prepare)
-        old.unlink(missing_ok=True)
+        for file in self.folder.iterdir():  # the old state, and those and drafts that killed processes may have left
+            known = STATE.fullmatch(file.name)
+            if known and int(known[1]) < self.tier.generation:
+                file.unlink(missing_ok=True)
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """Change the memory and the folder, or neither. What could not be taken back in the folder is so later."""
+    def _whole(self, goes_on: bool = True) -> Iterator[None]:
+        """Change the memory and the folder, or neither. What could not be taken back in the folder is so later.
+
+        goes_on: the change starts from what the memory holds now, and that must be kept first if it is not.
+        """
         logs = self.memory.state.logs
-        if self._behind or not self.tier.owns(logs) or self.tier.has_gone_back(logs):
+        if goes_on and (self._behind or not self.tier.owns(logs) or self.tier.has_gone_back(logs)):
             self.keep()
         try:
             with self.memory.all_or_nothing():
@@ -141,17 +155,17 @@ class DurableReader(MPlusReader):
 
     def restore(self, snapshot: Snapshot) -> None:
         """As `MPlusReader.restore`. ValueError if what the snapshot holds has been written over on disk since."""
-        with self._whole():
-            super().restore(snapshot)
+        with self._whole(goes_on=False):
+            self.memory.restore(snapshot)  # in the files it is in, where there is one future alone
 
     def reset(self) -> None:
         """As `MPlusReader.reset`, in new files."""
-        with self._whole():
+        with self._whole(goes_on=False):
             super().reset()
 
     def load(self, path: str | os.PathLike) -> None:
         """As `MPlusReader.load`: the folder then holds that memory, in new files."""
-        with self._whole():
+        with self._whole(goes_on=False):
             super().load(path)
 
     def compact(self) -> None:
@@ -166,6 +180,8 @@ class DurableReader(MPlusReader):
 
     def close(self) -> None:
         """Keep everything and leave the folder to others; this reader can then no longer be read or written."""
-        if self._behind:
-            self.keep()
-        self.tier.close()
+        try:
+            if self.tier.held:
+                self.keep()
+        finally:
+            self.tier.close()

@@ -225,10 +225,11 @@ def _unpack_receipts(tensors: dict[str, Tensor], books: list[Any]) -> dict[int, 
         if tuple(tensors[name].shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")
     texts, at = tensors["texts"].numpy().tobytes(), [0, 0, 0]
+    tokens = tensors["spans"].numpy()
     for id, repeated, dropped, evicted, *lengths in books:
         text, spans, chunks = (slice(start, start + length) for start, length in zip(at, lengths, strict=True))
         receipts[id] = Receipt(
-            id, texts[text].decode("utf-8", "surrogatepass"), tuple(map(tuple, tensors["spans"][spans].tolist())),
+            id, texts[text].decode("utf-8", "surrogatepass"), tuple(map(tuple, tokens[spans].tolist())),
             tuple(Chunk(*chunk) for chunk in tensors["chunks"][chunks].tolist()), dropped, evicted, repeated,
         )  # fmt: skip
         at = [start + length for start, length in zip(at, lengths, strict=True)]

@@ -143,6 +143,7 @@ class MPlusReader:
     def restore(self, snapshot: Snapshot) -> None:
         """Become what the snapshot was. Raises ValueError for one of another model; the undo history is forgotten."""
         self.memory.restore(snapshot)
+        self.memory.state.logs = [log.independent() for log in self.memory.state.logs]  # one of a folder is not ours
 
     def undo(self) -> None:
         """Take back the last ingest. Raises ValueError when there is none left to take back."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .claim import Claim
-from .commits import Commit, Commits, sync
+from .commits import Commit, Commits, note_deaths, read_deaths, sync
 from .disk import DiskLog
 from .log import TokenLog
 from .weights import read_json
@@ -41,18 +41,22 @@ class DiskTier:
     ):
         if not os.fspath(folder):
             raise ValueError("The name of the folder is empty; name one for the memory to live in.")
-        self.folder, self.widths, self.dtype = Path(folder).absolute(), widths, dtype
+        self.folder, self.widths, self.dtype = Path(folder).resolve(), widths, dtype
         kind = {"layers": num_layers, "widths": list(widths), "dtype": str(dtype)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"{folder} cannot be made a folder ({error}); name another.") from error
         self._claim = Claim(self.folder, self._let_go)
-        known = self._manifest() or {**kind, "generation": 0}
-        if {name: known.get(name) for name in kind} != kind:
-            raise ValueError(f"{self.folder} holds Θ of another kind ({known}); this memory needs {kind}.")
-        self._kind, self.generation = kind, known["generation"]
-        self._open()
+        try:
+            known = self._manifest() or {**kind, "generation": 0}
+            if {name: known.get(name) for name in kind} != kind:
+                raise ValueError(f"{self.folder} holds Θ of another kind ({known}); this memory needs {kind}.")
+            self._kind, self.generation = kind, known["generation"]
+            self._open()
+        except BaseException:
+            self._claim.release()  # an error may live long, and hold what failed
+            raise
         if take:
             self.take()
 
@@ -66,6 +70,15 @@ class DiskTier:
         """Leave the folder to others. What was not committed is lost."""
         self._claim.release()
         self._let_go()
+
+    def __del__(self) -> None:
+        if "logs" in self.__dict__:
+            self.close()
+
+    @property
+    def held(self) -> bool:
+        """Whether the folder is this tier's to write in."""
+        return self._claim.held
 
     def _let_go(self) -> None:
         self._commits.close()
@@ -85,8 +98,8 @@ class DiskTier:
         return None
 
     def _homes(self) -> list[Path]:
-        """The folders of all generations that are there."""
-        return list(self.folder.glob("[0-9]" * 6))
+        """The folders of all generations that are there; others of such a name are somebody's own."""
+        return [home for home in self.folder.glob("[0-9]" * 6) if (home / "commits").is_file()]
 
     def _folder_of(self, generation: int) -> Path:
         return self.folder / f"{generation:06d}"
@@ -99,14 +112,8 @@ class DiskTier:
         nothing = (0,) * layers
         _, ends, first, count, _ = self._commits.last or (nothing, nothing, nothing, nothing, 0)
         self._first = list(first)
-        self._stand([self._log(layer, ends[layer], self._dead(layer, count[layer])) for layer in range(layers)])
-
-    def _dead(self, layer: int, count: int) -> Tensor:
-        path, start = self._home / f"deaths.{layer}", 8 * self._first[layer]
-        raw = path.read_bytes()[start : start + 8 * count] if count and path.is_file() else b""
-        if len(raw) < 8 * count:
-            raise ValueError(f"{path} holds fewer than {count} deaths; restore the folder from another copy.")
-        return torch.frombuffer(bytearray(raw), dtype=torch.int64) if count else torch.zeros(0, dtype=torch.int64)
+        deaths = [read_deaths(self._home / f"deaths.{layer}", first[layer], count[layer]) for layer in range(layers)]
+        self._stand([self._log(layer, ends[layer], deaths[layer]) for layer in range(layers)])
 
     def _log(self, layer: int, rows: int, dead: Tensor) -> DiskLog:
         return DiskLog(self._home, layer, self.widths, self.dtype, rows, dead)
@@ -138,7 +145,9 @@ class DiskTier:
             self._noted[layer] = len(returns)
             value = log.checksum(starts[-1], log.length, value)
             if log.dead is not self._deaths[layer]:
-                self._note_deaths(layer, log.dead)
+                known, path = self._deaths[layer], self._home / f"deaths.{layer}"
+                self._first[layer] = note_deaths(path, self._first[layer], known, log.dead)
+                self._deaths[layer] = log.dead
         self._ends = [log.length for log in self.logs]
         deaths = tuple(len(log.dead) for log in self.logs)
         self._commits.append(Commit(tuple(starts), tuple(self._ends), tuple(self._first), deaths, value))
@@ -158,16 +167,6 @@ class DiskTier:
         self._stand([self._log(layer, rows, self.logs[layer].dead[:gone]) for layer, (rows, gone) in rows_and_deaths])
         return self.logs
 
-    def _note_deaths(self, layer: int, dead: Tensor) -> None:
-        """Append what died since; where the list has become another one, as after going back, write it anew behind."""
-        known, path = self._deaths[layer], self._home / f"deaths.{layer}"
-        grows = len(dead) >= len(known) and torch.equal(dead[: len(known)], known)
-        with path.open("ab") as file:
-            if not grows or file.tell() != 8 * (self._first[layer] + len(known)):
-                self._first[layer], known = file.tell() // 8, dead[:0]
-            file.write(dead[len(known) :].numpy().tobytes())
-        self._deaths[layer] = dead
-
     def verify(self) -> list[tuple[int, int]]:
         """Read everything; the rows (first, last + 1 of layer 0) of commits whose checksum is wrong. Commits that were
         gone back behind, as after a kill between two saves of θ, are not looked at: they will be written over."""
@@ -186,6 +185,11 @@ class DiskTier:
             if value != commit.checksum:
                 wrong.append((commit.starts[0], commit.ends[0]))
         return wrong
+
+    def has_parted(self, logs: Sequence[Any]) -> bool:
+        """Whether other rows died in these than were committed last, which no number of deaths can tell."""
+        pairs = [(log.dead, dead) for log, dead in zip(logs, self._deaths, strict=True) if log.dead is not dead]
+        return any(not torch.equal(one[: len(other)], other[: len(one)]) for one, other in pairs)
 
     def has_gone_back(self, logs: list[Any]) -> bool:
         """Whether these hold fewer rows, or fewer deaths, than were committed last."""

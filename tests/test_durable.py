@@ -371,3 +371,170 @@ def test_a_folder_named_from_here_stays_where_it_is(model, tmp_path, monkeypatch
     monkeypatch.chdir("/")
     fed(model, ram, disk)
     assert same(ram, in_folder(model, tmp_path / "memory"))
+
+
+def test_a_snapshot_of_a_folder_gives_a_reader_in_ram_rows_of_its_own(model, tmp_path):
+    ram, disk, other = in_ram(model), in_folder(model, tmp_path), in_ram(model)
+    fed(model, ram, disk)
+    before = disk.snapshot()
+    for reader in (ram, disk):
+        reader.ingest(text(100))
+    other.restore(before)
+    other.ingest(text(101, 300))
+    assert same(ram, disk) and same(ram, in_folder(model, tmp_path)) and not disk.tier.verify()
+
+
+def test_half_a_record_of_a_full_disk_spoils_no_later_one(model, tmp_path):
+    resource, signals = pytest.importorskip("resource"), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    ram, disk = in_ram(model), in_folder(model, tmp_path)
+    fed(model, ram, disk)
+    limits, file = resource.getrlimit(resource.RLIMIT_FSIZE), disk.tier._commits
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file.path.stat().st_size + file._step // 2, limits[1]))
+        with pytest.raises(OSError, match=r"full|too large"):
+            file.append(file.last or next(iter(file)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, signals)
+    disk = in_folder(model, tmp_path)
+    for number in range(110, 115):
+        for reader in (ram, disk):
+            reader.ingest(text(number))
+    disk.close()
+    assert same(ram, in_folder(model, tmp_path))
+
+
+def test_room_on_the_disk_is_asked_for_before_it_is_written(model, tmp_path, monkeypatch):
+    """Who writes to a map of a file that has no room is killed; a call that asks for room gets an error."""
+    ram, disk = in_ram(model), in_folder(model, tmp_path)
+    fed(model, ram, disk)
+    monkeypatch.setattr("core.disk.ALLOTTED", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("core.disk.os.posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+        for log in disk.memory.state.logs:
+            log._allotted = log.length
+        with pytest.raises(OSError, match="No space"):
+            disk.ingest(text(20, 300))
+    for reader in (ram, disk):
+        reader.ingest(text(21))
+    assert same(ram, disk) and same(ram, in_folder(model, tmp_path))
+
+
+@pytest.mark.parametrize("last", range(5))
+def test_a_kill_while_other_deaths_come_back_leaves_before_or_after(model, tmp_path, monkeypatch, last):
+    before, after, disk = in_ram(model), in_ram(model), in_folder(model, tmp_path)
+    readers = (before, after, disk)
+    for reader in readers:
+        for number in range(3):
+            reader.ingest(text(number))
+    starts = [reader.snapshot() for reader in readers]
+    for reader in readers:
+        reader.delete(reader.memory.receipts[0])
+    ends = [reader.snapshot() for reader in readers]
+    for reader, start in zip(readers, starts, strict=True):
+        reader.restore(start)
+        reader.delete(reader.memory.receipts[1])
+    after.restore(ends[1])
+    steps = [0]
+
+    def dying(step):
+        def run(*args, **kwargs):
+            steps[0] += 1
+            if steps[0] > last:
+                raise KeyboardInterrupt
+            return step(*args, **kwargs)
+
+        return run
+
+    with monkeypatch.context() as patch:
+        for name, step in (("core.durable.save_memory", core.durable.save_memory), ("core.tier.os.replace", os.replace),
+                           ("core.tier.Commits.append", Commits.append)):  # fmt: skip
+            patch.setattr(name, dying(step))
+        try:
+            disk.restore(ends[2])
+        except KeyboardInterrupt:
+            assert steps[0] > last
+    again = in_folder(model, tmp_path)
+    assert any(same(again, reader) for reader in (before, after)) and not again.tier.verify()
+
+
+def test_what_a_dropped_reader_leaves_cannot_write(model, tmp_path):
+    disk = in_folder(model, tmp_path)
+    fed(model, disk)
+    before, memory = disk.snapshot(), disk.memory
+    disk.ingest(text(100))
+    late = disk.snapshot()
+    disk.restore(before)
+    del disk
+    disk = in_folder(model, tmp_path)
+    disk.ingest(text(101))
+    with pytest.raises(ValueError, match="closed or opened anew"):
+        disk.restore(late)
+    with pytest.raises(ValueError, match="closed or opened anew"):
+        MPlusReader(model, toy_tokenizer(), memory).ingest(text(102))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_is_no_owner(model, tmp_path):
+    disk = in_folder(model, tmp_path)
+    fed(model, disk)
+    child = os.fork()
+    if not child:
+        try:
+            disk.ingest(text(200))
+        except ValueError:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    disk.ingest(text(201))
+    assert same(disk.fork(), in_folder(model, tmp_path))
+
+
+def test_a_folder_that_was_removed_is_locked_anew(model, tmp_path):
+    disk = in_folder(model, tmp_path / "a")
+    fed(model, disk)
+    shutil.rmtree(tmp_path / "a")
+    again = in_folder(model, tmp_path / "a")
+    assert (tmp_path / "a" / "lock").is_file() and not again.memory.receipts and not disk.tier.held
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    assert in_folder(model, tmp_path / "b").tier.held and not again.tier.held
+
+
+def test_compaction_removes_every_old_state_and_nothing_else(model, tmp_path):
+    """A state file holds texts: one that a killed process left would keep what has been deleted since."""
+    disk = in_folder(model, tmp_path)
+    fed(model, disk)
+    (tmp_path / "202411").mkdir()  # somebody's own
+    (tmp_path / "000000.safetensors.old").touch()  # and this too
+    for name in ("000001.safetensors", ".000001.safetensors.77.part"):
+        (tmp_path / name).touch()
+    (tmp_path / "000001").mkdir()
+    (tmp_path / "000001" / "commits").touch()
+    disk.compact()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "000000.safetensors.old", "000002", "000002.safetensors", "202411", "lock", "tier.json",
+    ]  # fmt: skip
+
+
+def test_closing_keeps_what_was_done_past_the_reader(model, tmp_path):
+    ram, disk = in_ram(model), in_folder(model, tmp_path)
+    fed(model, ram, disk)
+    for reader in (ram, disk):
+        reader.memory.undo()
+    disk.close()
+    assert same(ram, in_folder(model, tmp_path))
+
+
+def test_a_memory_put_into_a_state_that_is_gone_can_be_brought_back(model, tmp_path):
+    disk = in_folder(model, tmp_path)
+    fed(model, disk)
+    gone = disk.snapshot()
+    disk.undo()
+    disk.ingest(text(40, 400))
+    good, twin = disk.snapshot(), disk.fork()
+    disk.memory.restore(gone)
+    with pytest.raises(ValueError, match="written over"):
+        disk.ingest(text(41))
+    disk.restore(good)
+    assert same(twin, disk)
