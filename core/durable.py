@@ -24,7 +24,6 @@ from .sources import Receipt
 from .state import Snapshot
 from .tier import DiskTier
 
-
 STATE = re.compile(r"\.?(\d{6})\.safetensors(\.\d+\.part)?")
 """Names of state files and their drafts; the number is the generation of the files of Θ they belong to."""
 
