@@ -30,6 +30,8 @@ def without(memory: Memory, kind: str, which: int = 0) -> tuple[Memory, str]:
     A layer is ablated by giving its keys the tokens of others: it still looks, but what comes back is not what it
     looked for.
     """
+    if kind in (LONG_TERM, RETRIEVER, LAYER) and not memory.config.num_retrieved:
+        raise ValueError("This model is a MemoryLLM: it has no Θ to take away; delete a text instead.")
     twin = memory.fork()
     if kind == LONG_TERM:
         twin.state.logs = []

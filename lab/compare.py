@@ -11,11 +11,26 @@ from core.snapkv import SnapKVReader
 from core.world import World
 
 from .models import Loaded
+from .plots import method_name
 from .stopwatch import answer_steps, peak_activations
 from .turns import Stopped, Turns
 
 ASKED = ("mplus", "memoryllm", "window", "snapkv")
 DISTANCES = (0, 512, 2048, 4096)
+NEED_LONG_TERM = ("mplus", "random-retriever")
+"""The methods that Θ alone makes different from MemoryLLM."""
+
+
+def possible(loaded: Loaded, methods: Sequence[str]) -> list[str]:
+    """Those of the methods that this model has; with a Θ all of them."""
+    return [method for method in methods if method not in NEED_LONG_TERM or loaded.model.config.num_retrieved]
+
+
+def check(loaded: Loaded, methods: Sequence[str]) -> None:
+    """Raises ValueError if one of the methods needs a Θ and the model, a MemoryLLM, has none."""
+    needing = [method_name(method) for method in methods if method in NEED_LONG_TERM]
+    if needing and not loaded.model.config.num_retrieved:
+        raise ValueError(f"{loaded.name} has no Θ: {' and '.join(needing)} would be MemoryLLM; leave it out.")
 
 
 def kept_tokens(reader: Any) -> int:
@@ -49,6 +64,7 @@ def side_by_side(
         options = {"sees_question": True} if sees_question and method == "snapkv" else {}
         with turns.take(stop=stop) as turn:
             try:
+                check(loaded, [method])
                 reader = make_reader(method, loaded.model, loaded.tokenizer, budget, **options)
                 begin = time.perf_counter()
                 away = 0.0
@@ -99,7 +115,9 @@ def retention_job(
     """Facts written, text written behind them, the fact asked for at every distance: (questions asked, rows so far).
 
     Distances are tokens; the text between is other invented facts. An answer is right if it holds the expected one.
+    Raises ValueError for methods that need a Θ where the model has none.
     """
+    check(loaded, methods)
     rows = {(m, d): {"method": m, "distance": d, "right": 0, "asked": 0} for m in methods for d in distances}
     asked = 0
     for item in range(items):

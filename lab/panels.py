@@ -39,10 +39,14 @@ def progress(words: str, share: float | None = None) -> str:
     return f'<div class="note" role="status">{escape(words)}{bar}</div>'
 
 
-def _marked(receipt: Receipt, hits: np.ndarray, layers: int) -> str:
-    """A text with its retrieved tokens marked, the stronger the more layers took them; long texts around the marks."""
+def _marked(receipt: Receipt, hits: np.ndarray, layers: int) -> tuple[str, set[str]]:
+    """A text with its retrieved tokens marked, the stronger the more layers took them, and the names of these marks.
+
+    Of a long text it is what stands around the strongest mark, so not every token has one.
+    """
+    names: set[str] = set()
     if not len(hits) or not hits.any():
-        return escape(receipt.text[:AROUND]) + ("…" if len(receipt.text) > AROUND else "")
+        return escape(receipt.text[:AROUND]) + ("…" if len(receipt.text) > AROUND else ""), names
     spans = receipt.spans
     best = spans[int(hits.argmax())][0]
     low, high = max(0, best - AROUND), best + AROUND
@@ -53,15 +57,16 @@ def _marked(receipt: Receipt, hits: np.ndarray, layers: int) -> str:
         if not hits[i] or begin < place or begin >= high or end <= begin:
             continue
         strength = 18 + 62 * hits[i] / layers
+        names.add(name := f"{receipt.id}-{i}")
         parts += [
             escape(receipt.text[place:begin]),
-            f'<mark data-t="{receipt.id}-{i}" style="--s:{strength:.0f}" title="{hits[i]} of {layers} layers">',
+            f'<mark data-t="{name}" style="--s:{strength:.0f}" title="{hits[i]} of {layers} layers">',
             escape(receipt.text[begin:end]),
             "</mark>",
         ]
         place = end
     parts += [escape(receipt.text[place:high]), "…" if high < len(receipt.text) else ""]
-    return "".join(parts)
+    return "".join(parts), names
 
 
 def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | None = None) -> str:
@@ -69,7 +74,7 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     if seen is None:
         return '<div class="prov"><h3>Where the answer came from</h3><p>Write a text, then ask: the passages that each layer retrieved are marked here.</p></div>'  # noqa: E501
     if not seen.layers:
-        return '<div class="prov"><h3>Where the answer came from</h3><p>Nothing was retrieved: Θ is still empty, so the answer rests on θ alone. Add unrelated texts until tokens are dropped from θ.</p></div>'  # noqa: E501
+        return '<div class="prov"><h3>Where the answer came from</h3><p>Nothing was retrieved: the answer rests on θ alone. In M+ every write drops tokens of θ into Θ; a MemoryLLM model has no Θ.</p></div>'  # noqa: E501
     shares, known = seen.shares(layer), {receipt.id: receipt for receipt in texts}
     where = "all layers" if layer is None else f"layer {layer}"
     layers = len(seen.layers) if layer is None else 1
@@ -85,19 +90,21 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     if not best:
         words += " No text of yours is among it: the answer rests on θ."
     parts.append(f"<p>{words}</p>")
+    marks: set[str] = set()
     for id in best:
         receipt, chance = known[id], seen.long_counts.get(id, 0.0)
-        hits = seen.hits(id, receipt.num_tokens, layer)
+        text, names = _marked(receipt, seen.hits(id, receipt.num_tokens, layer), layers)
+        marks |= names
         told = f"The retriever is {100 * sure[id]:.0f} % sure of it. " if says else ""
         parts.append(
             f'<h4><span class="sw" style="--c:{colour(id)}"></span>{escape(title(receipt, 60))}</h4><p>'
             f"{told}{100 * shares[id]:.0f} % of the retrieved tokens; its share of Θ is {100 * chance:.0f} % (chance)."
             "</p>"
             f'<div class="src" style="--c:{colour(id)}" tabindex="0" role="region" aria-label="text {id}">'
-            f"{_marked(receipt, hits, layers)}</div>"
+            f"{text}</div>"
         )
     shown = layer if layer is not None else best_layer(seen, best)
-    parts.append(f"<h4>Tokens that layer {shown} retrieved, oldest first</h4>" + _chips(seen, known, shown, set(best)))
+    parts.append(f"<h4>Tokens that layer {shown} retrieved, oldest first</h4>" + _chips(seen, known, shown, marks))
     return "".join(parts) + "</div>"
 
 
@@ -110,14 +117,14 @@ def best_layer(seen: Retrieval, texts: Sequence[int]) -> int:
     )
 
 
-def _chips(seen: Retrieval, known: Mapping[int, Receipt], layer: int, marked: set[int]) -> str:
+def _chips(seen: Retrieval, known: Mapping[int, Receipt], layer: int, marks: set[str]) -> str:
     found, buttons = seen.layers[layer], []
     for owner, position, age in zip(found.got_owner, found.got_position, found.got_age, strict=True):
         id, place = int(owner), int(position)
         if id in known and 0 <= place < known[id].num_tokens:
             begin, end = known[id].spans[place]
             words = known[id].text[begin:end].replace("\n", "⏎").replace(" ", "␣") or "∅"
-            target = f'data-go="{id}-{place}"' if id in marked else "disabled"
+            target = f'data-go="{id}-{place}"' if f"{id}-{place}" in marks else "disabled"
             buttons.append(
                 f'<button type="button" {target} style="--c:{colour(id)}" aria-pressed="false" '
                 f'aria-label="token {escape(words)} of text {id}, age {age}">{escape(words)}</button>'
@@ -225,10 +232,9 @@ def answer_tokens(tokens: Sequence[str], with_all: Sequence[float], changed: Seq
             f'{escape(what)}: {gain:+.2f}">{escape(token)}</span>'
         )
     gain = sum(with_all) - sum(changed)
-    words = (
-        f"The whole answer is {np.exp(min(50.0, abs(gain))):,.3g} times "
-        f"{'less' if gain >= 0 else 'more'} likely {escape(what)} (log p {sum(with_all):.2f} → {sum(changed):.2f})."
-    )
+    times = f"{np.exp(min(50.0, abs(gain))):,.3g}"
+    how = "as likely" if times == "1" else f"{times} times {'less' if gain >= 0 else 'more'} likely"
+    words = f"The whole answer is {how} {escape(what)} (log p {sum(with_all):.2f} → {sum(changed):.2f})."
     listed = table(
         ["token", "log p with everything", f"log p {what}", "difference"],
         [(t, f"{a:.2f}", f"{b:.2f}", f"{a - b:+.2f}") for t, a, b in zip(tokens, with_all, changed, strict=True)],

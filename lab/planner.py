@@ -94,8 +94,9 @@ def plan(
     config = MPlusConfig(
         vocab_size=shape.vocab, hidden_size=shape.hidden, intermediate_size=shape.mlp, num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, head_dim=shape.head,
-        tie_word_embeddings=shape.tied, block_size=block, num_blocks=blocks, num_retrieved=retrieved,
-        max_long_term=max(longest, retrieved, 1),
+        tie_word_embeddings=shape.tied, block_size=block, num_blocks=blocks,
+        num_retrieved=min(retrieved, longest),  # no more comes back than Θ holds
+        max_long_term=max(longest, 1),
     )  # fmt: skip
     dtype = torch.bfloat16 if bytes_each == 2 else torch.float32
     where = "all" if offload else "long"

@@ -1,26 +1,33 @@
-"""Everybody's sessions, kept apart: opened, brought back from the disk, let go of."""
+"""Everybody's sessions, kept apart: opened, brought back from the disk, let go of.
+
+Which page is in which session is on the disk too: a page that outlives the server goes on in the session it shows.
+"""
 
 import json
 import re
-import secrets
 import shutil
 import threading
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from .clock import every
 from .models import Models
 from .session import Session
+from .sitting import new_key
 from .turns import Turns
 
 KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
+PAGES = "pages"
+KEPT_SECONDS = 30 * 86400
 
 
 class Registry:
     """Everybody's sessions, by the page's own id. Those not used for `idle` seconds, and the least recently used ones
     above `most` sessions or `most_bytes`, leave the memory; they stay on the disk and come back when they are needed.
+    Pages that restore the same session share it: it is never twice in memory, and no page loses it to another.
     """
 
     def __init__(
@@ -48,16 +55,40 @@ class Registry:
             self._closing.pop(page, None)
             if page in self._live:
                 self._live.move_to_end(page)
-                self._live[page].used = time.time()
-                return self._live[page]
-            key = self._keys.setdefault(page, secrets.token_urlsafe(18))
+                session = self._live[page]
+                session.used = time.time()
+                self._point(page, session.key)  # it has another one since a model was loaded
+                return session
+            key = self._keys.get(page) or self._pointed(page) or new_key()
+            self._point(page, key)
         return self._open(page, key)
+
+    def _pointer(self, page: str) -> Path:
+        return self.folder / PAGES / sha256(page.encode()).hexdigest()
+
+    def _pointed(self, page: str) -> str | None:
+        """The session that a page was in before this process began."""
+        try:
+            key = self._pointer(page).read_text()
+        except (OSError, ValueError):
+            return None
+        return key if KEY.fullmatch(key) else None
+
+    def _point(self, page: str, key: str) -> None:
+        """Note which session a page is in."""
+        if self._keys.get(page) != key:
+            self._keys[page] = key
+            with suppress(OSError):  # a full disk costs the way back after a kill, not the page
+                self._pointer(page).parent.mkdir(parents=True, exist_ok=True)
+                self._pointer(page).write_text(key)
 
     def _open(self, page: str, key: str) -> Session:
         with self._opening:
             with self._lock:
-                if page in self._live:
-                    return self._live[page]
+                for session in self._live.values():  # another page may be in it, or this one was before a reload
+                    if session.key == key:
+                        self._live[page] = session
+                        return session
             folder, saved = self.folder / key, self.saved(key)
             model = saved["model"] if saved else self.models.default
             session = Session(key, folder, self.models.get(model), self.turns)
@@ -82,13 +113,9 @@ class Registry:
         if not self.saved(key):
             raise ValueError("There is no saved session any more; write a text to begin a new one.")
         with self._lock:
-            for other in [other for other, session in self._live.items() if session.key == key]:
-                self._live[page] = self._live.pop(other)  # the tab was reloaded: its session is still in memory
-                self._keys.pop(other, None)
-                self._keys[page] = key
-                return self._live[page]
-            self._live.pop(page, None)
-            self._keys[page] = key
+            if page in self._live and self._live[page].key != key:
+                del self._live[page]
+            self._point(page, key)
         return self._open(page, key)
 
     def leave(self, page: str) -> None:
@@ -101,8 +128,7 @@ class Registry:
         """Let go of what is closed, idle or too much. A session at work stays."""
         now = time.time()
         with self._lock:
-            sizes = {page: session.num_bytes for page, session in self._live.items()}
-            total = sum(sizes.values())
+            total = sum(session.num_bytes for session in set(self._live.values()))
             for page, session in list(self._live.items()):
                 closed = self._closing.get(page, now + 1) <= now
                 over = len(self._live) > self.most or (total > self.most_bytes and len(self._live) > 1)
@@ -111,12 +137,16 @@ class Registry:
                     session.lock.release()
                     del self._live[page]
                     self._closing.pop(page, None)
-                    total -= sizes[page]
+                    total -= 0 if session in self._live.values() else session.num_bytes
                     if closed and not self.saved(session.key):
                         self._keys.pop(page, None)
-            for folder in self.folder.glob("*/index.json"):
-                if now - folder.stat().st_mtime > 30 * 86400:
-                    shutil.rmtree(folder.parent, ignore_errors=True)
+                        self._pointer(page).unlink(missing_ok=True)
+            for index in self.folder.glob("*/index.json"):
+                if now - index.stat().st_mtime > KEPT_SECONDS:
+                    shutil.rmtree(index.parent, ignore_errors=True)
+            for pointer in self.folder.glob(f"{PAGES}/*"):
+                if now - pointer.stat().st_mtime > KEPT_SECONDS:
+                    pointer.unlink(missing_ok=True)
 
     @contextmanager
     def use(self, page: str):
@@ -131,4 +161,5 @@ class Registry:
     def totals(self) -> dict[str, int]:
         """Sessions in memory and the bytes they hold."""
         with self._lock:
-            return {"sessions": len(self._live), "bytes": sum(session.num_bytes for session in self._live.values())}
+            live = set(self._live.values())
+            return {"sessions": len(live), "bytes": sum(session.num_bytes for session in live)}

@@ -53,8 +53,9 @@ class Shelf:
             branch.note("load")
 
     def keep_index(self, index: dict[str, Any], branches: Branches) -> None:
-        """The index, with the files of every branch's steps."""
+        """The index, with the files of every branch's steps and the number of texts."""
         full = index | {"branches": list(branches), "steps": {name: branch.kept for name, branch in branches.items()}}
+        full["texts"] = len(branches[index["current"]].reader.memory.receipts)
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f".index.{os.getpid()}.part"
         with draft.open("w") as file:
@@ -62,6 +63,10 @@ class Shelf:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, self.folder / "index.json")
+
+    @property
+    def saved(self) -> bool:
+        return (self.folder / "index.json").is_file()
 
     def index(self) -> dict[str, Any]:
         return json.loads((self.folder / "index.json").read_text())

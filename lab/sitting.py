@@ -1,5 +1,6 @@
 """One person's place in the lab: a model, branches of memory on it, what was set, done and stopped."""
 
+import secrets
 import threading
 import time
 from collections import deque
@@ -20,6 +21,11 @@ MAIN = "main"
 KEPT_SAMPLES = 2000
 
 Stop = Callable[[], bool]
+
+
+def new_key() -> str:
+    """The name of a session and of its folder, which nobody guesses."""
+    return secrets.token_urlsafe(18)
 
 
 @dataclass
@@ -44,11 +50,17 @@ class Sitting:
         self.choices = Choices()
         self.held: deque[tuple[float, dict[str, int]]] = deque(maxlen=KEPT_SAMPLES)  # (when, bytes by part)
         self._halts = 0
-        self.start(loaded)
+        self._begin(loaded)
 
     def start(self, loaded: Loaded) -> None:
-        """Begin anew on a model."""
-        with self.lock, self.turns.take():
+        """Begin anew on a model: in a new folder, as what was saved in the old one stays and can be restored."""
+        with self.lock:
+            key = new_key() if self.shelf.saved else self.key
+            self._begin(loaded)
+            self.key, self.folder = key, self.folder.parent / key
+
+    def _begin(self, loaded: Loaded) -> None:
+        with self.turns.take():
             self.loaded = loaded
             self.branches = {MAIN: Branch(MAIN, self._reader())}
             self.current = MAIN

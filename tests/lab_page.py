@@ -3,6 +3,7 @@
 No wait is a fixed time: each is for something that must happen, with enough patience for a machine that is busy.
 """
 
+import copy
 import os
 import socket
 import subprocess
@@ -97,6 +98,14 @@ class Visit:
         self.page.goto(f"{self.server.url}/?__theme={theme}")
         self.sees("texts 0")
 
+    def beside(self) -> "Visit":
+        """Another tab of the same browser."""
+        other = copy.copy(self)
+        other.page = self.context.new_page()
+        other.page.set_default_timeout(1000 * PATIENCE)
+        other.open()
+        return other
+
     def tab(self, name: str) -> None:
         """Open a tab, in the menu of those that a narrow page has no room for if need be."""
         tab = self.page.get_by_role("tab", name=name, exact=True)
@@ -111,6 +120,12 @@ class Visit:
 
     def sees(self, text) -> None:
         self.page.get_by_text(text).first.wait_for()
+
+    def write(self, text: str) -> None:
+        """Write one text; the page then knows how many there are."""
+        self.page.locator("textarea").first.fill(text)
+        self.press("Write to memory")
+        self.page.wait_for_function("document.querySelector('textarea').value === ''")
 
     def write_world(self) -> None:
         """Write an example world and ten unrelated texts."""

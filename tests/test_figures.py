@@ -76,6 +76,41 @@ def test_every_token_of_the_score_map_is_in_one_bin_and_names_its_source(told):
             assert (source.receipt or 0) == found.owner[place]
 
 
+def test_a_bin_of_the_score_map_names_the_text_whose_score_it_shows(told):
+    """Also where a bin holds many tokens."""
+    seen, rng = told.branch.last, np.random.default_rng(0)
+    size = 3 * plots.num_bins(replace(seen, layers=(one_layer(seen, 4096, rng),)))
+    seen = replace(seen, layers=(one_layer(seen, size, rng),))
+    (found,), bins = seen.layers, plots.num_bins(seen)
+    scores, strip = plots.score_map(seen).data
+    places, got = plots.bin_of(found, bins), np.isin(np.arange(size), found.chosen)
+    for one in range(bins):
+        inside = np.flatnonzero(places == one)
+        assert scores.customdata[1][one] == found.owner[inside[found.scores[inside].argmax()]]
+        if got[inside].any():
+            taken = inside[got[inside]]
+            assert strip.z[0][one] == 1 and strip.customdata[0][one] == found.owner[taken[found.scores[taken].argmax()]]
+
+
+def one_layer(seen: views.Retrieval, size: int, rng: np.random.Generator) -> views.LayerFound:
+    """A layer that scored `size` tokens of Θ, of many texts."""
+    chosen, owner = np.sort(rng.choice(size, size // 4, replace=False)), rng.integers(0, 30, size).astype(np.int32)
+    return replace(seen.layers[0], scores=rng.normal(size=size), owner=owner, chosen=chosen, got_owner=owner[chosen])
+
+
+def test_the_shares_of_all_texts_make_one(told):
+    """Beyond the first twelve texts the rest has one bar, so that no part of what came back is left out."""
+    layer = one_layer(told.branch.last, 2048, np.random.default_rng(1))
+    held = {int(t): float(n) / 2048 for t, n in zip(*np.unique(layer.owner, return_counts=True), strict=True)}
+    seen = replace(told.branch.last, layers=(layer,), long_counts=held)
+    bars = plots.provenance(seen, {}).data
+    assert [sum(bar.x[row] for bar in bars) for row in (0, 1)] == pytest.approx([1, 1])
+    assert len(bars) == 14 and [bar.name for bar in bars[-2:]] == ["17 other texts", plots.WHOLE]
+    few = replace(layer, got_owner=layer.got_owner % 14)
+    names = [bar.name for bar in plots.provenance(replace(seen, layers=(few,), long_counts={}), {}).data]
+    assert len(names) == 14 and not any("other texts" in name for name in names), "one other text has its own bar"
+
+
 def test_the_pool_map_shows_every_slot_with_its_text(told):
     moment = told.branch.moments[-1]
     memory = told.reader.memory
@@ -134,6 +169,22 @@ def test_what_a_person_writes_cannot_become_markup(session):
     assert "<img" not in panels.provenance(session.branch.last, session.texts)
 
 
+def test_a_chip_that_can_be_pressed_has_its_mark(session):
+    """Of a long text only what stands around the strongest mark is shown."""
+    session.write(" ".join(f"Box {n} of the long shelf holds a lamp that nobody has lit." for n in range(120)))
+    for text in unrelated(6, 3):
+        session.write(text)
+    session.ask("What does box 7 hold?", 4)
+    shown = panels.provenance(session.branch.last, session.texts)
+    chips, marks = (set(re.findall(rf'{name}="(\d+-\d+)"', shown)) for name in ("data-go", "data-t"))
+    assert chips and chips <= marks and " disabled style" in shown
+
+
+def test_an_answer_that_nothing_was_taken_from_is_as_likely():
+    assert "The whole answer is as likely without Θ" in panels.answer_tokens(["yes"], [-0.5], [-0.5], "without Θ")
+    assert "2.72 times less likely" in panels.answer_tokens(["yes"], [-0.5], [-1.5], "without Θ")
+
+
 def test_the_flow_says_whose_tokens_left(told):
     before, moment = told.branch.moments[-2:]
     lost = plots.losses(before, moment)
@@ -180,3 +231,19 @@ def test_curves_of_several_models_ratios_or_live_facts_stay_apart():
         assert len({trace.line.color for trace in figure.data}) == 2
     groups = [row | {"group": name, "n": n} for name, n in (("a", 10), ("b", 10), ("mean", 2))]
     assert plots.measured(groups).layout.meta["finding"].startswith("20 answers scored")
+
+
+def test_methods_without_a_colour_of_their_own_can_be_told_apart():
+    methods = ("mplus", "window", "zeroed", "scrambled", "foreign", "oracle", "question-only")
+    rows = [{"method": m, "distance": 0, "accuracy": 0.5, "right": 1, "asked": 2} for m in methods]
+    for figure in (plots.measured(rows), plots.retention(rows)):
+        hues = [trace.line.color for trace in figure.data]
+        assert len(set(hues)) == len(methods) and hues[:2] == [plots.method_colour(m) for m in methods[:2]]
+
+
+@pytest.mark.parametrize(("key", "said"), [("live", "{} facts held"), ("ratio", "{}x compressed")])
+def test_a_finding_says_of_which_curve_it_is(key, said):
+    rows = [{"method": "mplus", "distance": d, "accuracy": 1 / n, key: n} for n in (2, 4) for d in (0, 512)]
+    finding = plots.measured(rows).layout.meta["finding"]
+    for n, share in ((2, "50 %"), (4, "25 %")):
+        assert f"M+, {said.format(n)} answers {share} after 512 tokens" in finding

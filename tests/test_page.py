@@ -179,6 +179,95 @@ def test_stop_stops(visit):
     visit.sees("texts 0")
 
 
+def test_what_is_written_beside_an_offer_takes_nothing_away(visit):
+    """Two sessions of one browser, the second begun while the first was still offered; and a second tab of it."""
+    for number in (1, 2):
+        visit.write(f"Text {number} of the first session.")
+        visit.sees(f"texts {number}")
+    visit.open()
+    visit.write("The only text of the second session.")
+    visit.sees("texts 1")
+    visit.press("Restore my session")
+    visit.sees("texts 2")
+    visit.open()
+    saved = visit.page.get_by_label("Saved sessions of yours")
+    assert saved.input_value().startswith("2 texts on ")
+    saved.click()
+    visit.page.get_by_role("option", name="1 text on ").click()
+    visit.press("Restore my session")
+    visit.sees("texts 1")
+    saved.wait_for(state="hidden")
+
+
+def test_two_tabs_share_a_session_and_know_of_each_others(visit):
+    other = visit.beside()
+    visit.write("A text of the one tab.")
+    visit.sees("texts 1")
+    other.write("A text of the other tab.")
+    other.sees("texts 1")
+    other.write("One more text of the other tab.")
+    other.sees("texts 2")
+    visit.open()
+    assert visit.page.get_by_label("Saved sessions of yours").input_value().startswith("2 texts on ")
+    visit.press("Restore my session")
+    visit.sees("texts 2")
+    other.write("A text that both see.")
+    other.sees("texts 3")
+    visit.write("Another text that both see.")
+    visit.sees("texts 4")
+    visit.open()
+    visit.page.get_by_label("Saved sessions of yours").click()
+    visit.page.get_by_role("option", name="1 text on ").wait_for()
+
+
+def test_steps_and_slots_are_selected_by_keyboard(visit):
+    visit.write("The lamp of the mill hangs above the eastern stairs. " * 30)
+    visit.tab("Memory")
+    visit.drawn("pool-replay")
+    visit.page.get_by_text("Selection: shared by every chart").click()
+    shown = visit.page.get_by_text(re.compile(r"Step \d+ of \d+: write")).inner_text()
+    last = int(re.match(r"Step (\d+) of", shown)[1])
+    visit.page.locator("#selection input[type=range]").press("ArrowLeft")
+    visit.sees(f"Step {last - 1} of {last}:")
+    slot = visit.page.get_by_label("Slot of θ")
+    slot.fill("0")
+    visit.sees(f"At step {last - 1}: layer 0, slot 0, age ")
+    number = visit.page.locator("#selection").get_by_label("number input for Step (time)")
+    number.fill("0")
+    number.press("Enter")
+    visit.sees(f"Step 0 of {last}:")
+    slot.fill("-1")
+    visit.sees("Click a cell of the map to read whose it was at this step.")
+    visit.clean()
+
+
+@pytest.mark.skipif(MODEL == TINY, reason="no model with more layers is shipped")
+def test_a_layer_that_the_next_model_lacks_is_let_go_of(visit):
+    visit.write("A text that is read before another model is loaded.")
+    visit.page.get_by_text("Selection: shared by every chart").click()
+    layer = visit.page.get_by_label("Layer", exact=True)
+    layer.click()
+    visit.page.get_by_role("option", name="layer 5").click()
+    visit.page.get_by_role("button", name="Model").click()
+    name = visit.page.get_by_label("A shipped model")
+    name.fill(TINY)
+    name.press("Enter")
+    visit.press("Load: a new, empty memory")
+    visit.sees("texts 0")
+    visit.page.wait_for_function(
+        "[...document.querySelectorAll('#selection input')].some((i) => i.value === 'all layers')"
+    )
+    visit.write("A text for the smaller model.")
+    visit.drawn("pool")
+    visit.clean()
+    visit.open()
+    visit.page.get_by_label("Saved sessions of yours").click()
+    visit.page.get_by_role("option", name=f"1 text on {MODEL}").click()
+    visit.press("Restore my session")
+    visit.sees(f"model {MODEL}")
+    visit.sees("texts 1")
+
+
 @pytest.mark.skipif(MODEL == TINY, reason="no trained model is shipped")
 def test_a_training_run_starts_shows_its_curves_and_stops(visit):
     visit.tab("Training")

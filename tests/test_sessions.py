@@ -5,7 +5,12 @@ import pytest
 import torch
 
 from lab import history, views
+from lab.branch import KEPT_MOMENTS
+from lab.meter import Meter
 from lab.models import TINY, Models, tiny
+from lab.page.memory_tab import slot_then
+from lab.page.page import build
+from lab.page.shell import Page, Selection
 from lab.registry import Registry
 from lab.turns import Stopped
 
@@ -72,6 +77,64 @@ def test_a_closed_tab_leaves_after_its_grace(models, tmp_path):
     registry.leave("a")
     registry.reap()
     assert registry.totals == {"sessions": 0, "bytes": 0}
+
+
+def test_a_page_that_outlives_the_server_goes_on_in_its_session(models, told, registry, tmp_path):
+    assert [r.text for r in Registry(models, tmp_path).get("page").texts] == [r.text for r in told.texts]
+    registry.restore("reloaded", told.key)
+    assert Registry(models, tmp_path).get("reloaded").key == told.key
+
+
+def test_a_page_that_never_wrote_leaves_nothing_on_the_disk(models, tmp_path):
+    registry = Registry(models, tmp_path, grace=0.0)
+    registry.get("../looks only")
+    registry.leave("../looks only")
+    registry.reap()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_two_pages_share_a_session_and_neither_loses_it(told, registry):
+    assert registry.restore("other", told.key) is told and registry.get("page") is told
+    assert registry.restore("page", told.key) is told
+    assert registry.totals == {"sessions": 1, "bytes": told.num_bytes}
+    registry.grace = 0.0
+    registry.leave("other")
+    registry.reap()
+    assert registry.get("page") is told and registry.get("other") is told
+
+
+def test_another_model_leaves_what_was_saved_alone(models, told, registry, tmp_path):
+    key, texts = told.key, [receipt.text for receipt in told.texts]
+    told.start(told.loaded)
+    assert told.texts == [] and registry.get("page").key != key
+    told.write("This text is the first one of another memory.")
+    back = registry.restore("reloaded", key)
+    assert back is not told and [receipt.text for receipt in back.texts] == texts
+    assert [r.text for r in Registry(models, tmp_path).get("page").texts] == [r.text for r in told.texts]
+
+
+def test_the_index_says_how_much_is_saved(told, registry):
+    assert registry.saved(told.key)["texts"] == len(told.texts)
+
+
+def test_a_selection_that_an_earlier_server_or_model_allowed_is_bounded_and_not_refused(told, registry, tmp_path):
+    page = Page(registry, Meter(), tmp_path)
+    build(page)
+    asked = (99, "5", -1, KEPT_MOMENTS)
+    found = [part.preprocess(value) for part, value in zip(page.selectors[:4], asked, strict=True)]
+    last = len(told.branch.moments) - 1
+    assert page.select(told, *found, "lab") == Selection(0, None, None, last, "lab")
+    assert page.select(told, 1, "3", 0, 0, "lab") == Selection(1, 3, 0, 0, "lab")
+    assert page.select(told, "Ils", "lay", None, None, "lab") == Selection(0, None, None, last, "lab")
+
+
+def test_an_earlier_step_says_whose_a_slot_was_then(told):
+    """The slots of text 1 at its own step; by now others are in their places."""
+    step = next(step for step, moment in enumerate(told.branch.moments) if moment.receipt == 1)
+    moment = told.branch.moments[step]
+    slot = int(np.flatnonzero(moment.owner[2] == 1)[0])
+    said = slot_then(moment, Selection(0, 2, slot, step, "memory"), {1: "Ilse"})
+    assert f"At step {step}: layer 2, slot {slot}, age {moment.age[2, slot]:,}: Ilse." in said
 
 
 def test_stop_leaves_nothing_half_written(told):

@@ -33,21 +33,21 @@ function save(name, kind, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 5000);
 }
 const csv = () => table().map((row) => row.map((v) => /[",\n]/.test(v = label(v)) ? `"${v.replaceAll('"', '""')}"` : v).join(',')).join('\n');
-const show = () => {
-  const holder = $('.tb'), rows = table(), open = holder.hidden;
-  holder.hidden = !open; $('[data-do=table]').setAttribute('aria-expanded', open); holder.replaceChildren();
-  if (!open) return;
+const off = new Set();       // names pressed off in the legend: they stay so when the chart is drawn anew
+const show = (open = !$('.tb').hidden) => {          // the table, or nothing; as it was: with the rows of now
+  const holder = $('.tb'), rows = open ? table() : [];
+  holder.hidden = !open; $('[data-do=table]').setAttribute('aria-expanded', open);
   const grid = document.createElement('table');
   rows.slice(0, 401).forEach((row, i) => { const line = grid.insertRow();
     row.forEach((v) => { const cell = document.createElement(i ? 'td' : 'th'); cell.textContent = label(v); line.append(cell); }); });
-  holder.append(grid);
+  holder.replaceChildren(grid);
   if (rows.length > 401) holder.append(`The first 400 of ${rows.length - 1} rows; CSV has them all.`);
 };
 element.addEventListener('click', async (event) => {
   const what = event.target.closest('[data-do]')?.dataset.do;
   if (!what || !props.value) return;
   const name = 'mplus-' + $('.ch').id;
-  if (what === 'table') show();
+  if (what === 'table') show($('.tb').hidden);
   if (what === 'csv') save(name + '.csv', 'text/csv', csv());
   if (what === 'json') save(name + '.json', 'application/json', props.value);
   if (what === 'png') { const P = await load(), plot = $('.pl');
@@ -62,13 +62,15 @@ function legend(figure) {    // in HTML, because plotly's own runs over the axis
   if (figure?.layout?.showlegend === false || traces.length < 2) return;
   for (const trace of traces) {
     const item = document.createElement('button'), swatch = document.createElement('i');
-    item.type = 'button'; item.title = 'Show or hide'; item.setAttribute('aria-pressed', 'true');
-    item.onclick = async () => { const shown = item.getAttribute('aria-pressed') !== 'true';
+    item.type = 'button'; item.title = 'Show or hide'; item.setAttribute('aria-pressed', !off.has(trace.name));
+    if (off.has(trace.name)) trace.visible = false;
+    item.onclick = async () => { const shown = off.delete(trace.name);
+      if (!shown) off.add(trace.name);
       item.setAttribute('aria-pressed', shown);
-      await (await load()).restyle($('.pl'), {visible: shown}, [figure.data.indexOf(trace)]); };
+      await (await load()).restyle($('.pl'), {visible: shown}, [figure.data.indexOf(trace)]); show(); };
     const hue = trace.marker?.color && typeof trace.marker.color === 'string' ? trace.marker.color : trace.line?.color;
     swatch.style.setProperty('--c', hue ?? '#888');
-    if (trace.line?.dash) swatch.className = 'dash';
+    if ((trace.line?.dash ?? 'solid') !== 'solid') swatch.className = 'dash';
     if (trace.marker?.pattern?.shape) swatch.className = 'striped';
     const said = document.createElement('span'); said.textContent = trace.name;
     item.append(swatch, said); box.append(item);
@@ -77,10 +79,10 @@ function legend(figure) {    // in HTML, because plotly's own runs over the axis
 
 async function draw() {
   const plot = $('.pl'), figure = props.value ? JSON.parse(props.value) : null;
-  $('.em').hidden = !!figure; $('.tools').hidden = !figure; plot.hidden = !figure; $('.tb').hidden = true;
+  $('.em').hidden = !!figure; $('.tools').hidden = !figure; plot.hidden = !figure;
   $('.say').textContent = figure?.layout?.meta?.finding ?? '';
   legend(figure);
-  if (!figure) return;
+  if (!figure) return show(false);
   plot.style.minHeight = `${figure.layout.height ?? 260}px`;
   const P = await load(), ink = getComputedStyle(element).color, grid = 'rgba(128,136,144,.22)', layout = figure.layout;
   Object.assign(layout, {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', font: {...layout.font, color: ink, family: 'inherit'}});
@@ -89,12 +91,17 @@ async function draw() {
   const narrow = innerWidth < 600;
   layout.showlegend = false;
   for (const trace of figure.data) if (trace.type === 'sankey') trace.textfont = {color: ink, shadow: 'none', size: narrow ? 9 : 12};
-  await P.react(plot, figure.data, layout, {displaylogo: false, showSendToCloud: false, responsive: true, displayModeBar: narrow ? false : 'hover',
+  await P.react(plot, figure.data, layout, {displaylogo: false, showSendToCloud: false, displayModeBar: narrow ? false : 'hover',
     modeBarButtonsToRemove: ['lasso2d', 'select2d', 'toImage']});
+  show();
   plot.dataset.drawn = String(+(plot.dataset.drawn ?? 0) + 1);
   if (!plot.__bound) { plot.__bound = true;
     plot.on('plotly_click', (event) => { const p = event.points[0];
       trigger('select', {index: [p.curveNumber, p.pointNumber ?? null], value: p.customdata ?? null, x: p.x ?? null, y: p.y ?? null}); }); }
 }
 draw(); watch('value', draw);
+new ResizeObserver(async () => {     // of the window, of a phone that is turned, and of a tab that was closed meanwhile
+  const plot = $('.pl'), P = plot._fullLayout && await load();
+  if (P && plot.offsetWidth && plot.offsetWidth !== plot._fullLayout.width) P.Plots.resize(plot);
+}).observe($('.pl'));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);

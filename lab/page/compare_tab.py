@@ -9,7 +9,7 @@ import gradio as gr
 from core.baselines import METHODS
 
 from .. import panels, plots, results
-from ..compare import DISTANCES, retention_job
+from ..compare import DISTANCES, possible, retention_job
 from ..session import Session
 from ..turns import follow
 from .chart import chart
@@ -78,6 +78,7 @@ class CompareTab:
         session = self.page.session(request)
         if not methods or not distances:
             raise ValueError("Choose at least one method and one distance.")
+        methods = possible(session.loaded, methods) or methods  # of those that cannot be alone, the job says why
         steps = sorted(int(d) for d in distances)
         total = len(methods) * len(steps) * int(items)
         yield None, panels.progress(f"0 of {total} questions", 0.0)

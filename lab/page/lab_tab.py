@@ -8,7 +8,7 @@ import gradio as gr
 from core.sources import Receipt
 
 from .. import panels, plots
-from ..compare import ASKED, side_by_side
+from ..compare import ASKED, possible, side_by_side
 from ..files import KINDS, read_text
 from ..samples import SAMPLES, unrelated
 from ..session import Session
@@ -215,24 +215,24 @@ class LabTab:
         if not texts:
             raise ValueError("No text has been written yet; every method needs something to read.")
         rows: list[dict] = []
-        limit = int(budget * 2**20) if budget else None
+        limit, asked = int(budget * 2**20) if budget else None, possible(session.loaded, ASKED)
 
         def work(emit, stop):
             for row in side_by_side(
-                session.loaded, texts, question, expected or "", ASKED, limit, session.turns, stop, cheat
+                session.loaded, texts, question, expected or "", asked, limit, session.turns, stop, cheat
             ):
                 emit(row)
 
-        yield panels.progress(f"Writing {len(texts)} texts into {len(ASKED)} methods …", 0.0)
+        yield panels.progress(f"Writing {len(texts)} texts into {len(asked)} methods …", 0.0)
         for row in stoppable(follow(work, session.halted())):
             if row is None:
                 yield methods_table(rows) + panels.progress("Stopped; what was measured stays.")
                 break
             rows.append(row)
-            waiting = panels.progress(f"{len(rows)} of {len(ASKED)} methods", len(rows) / len(ASKED))
-            yield methods_table(rows) + (waiting if len(rows) < len(ASKED) else "")
+            waiting = panels.progress(f"{len(rows)} of {len(asked)} methods", len(rows) / len(asked))
+            yield methods_table(rows) + (waiting if len(rows) < len(asked) else "")
         session.compared = [row for row in rows if "answer" in row]
-        if len(rows) == len(ASKED):
+        if len(rows) == len(asked):
             session.did("compare")
 
     # ── drawing ──

@@ -118,7 +118,7 @@ def notebooks(folder: Path = NOTEBOOKS) -> str:
 def flow_boxes(session: Session) -> str:
     config, memory = session.loaded.model.config, session.reader.memory
     long = len(memory.state.logs[0]) if memory.state.logs else 0
-    size = config.pool_size
+    size, keeps = config.pool_size, bool(config.num_retrieved)
     overlapped = ""
     if config.overlapped:
         overlapped = f" Chunks of texts of up to {config.overlapped:,} tokens overlap, so that every token of theirs becomes a memory token."
@@ -147,23 +147,28 @@ def flow_boxes(session: Session) -> str:
             f"N = {size:,} a layer",
             f"The block enters at the young end; {config.block_size} of the {size:,} tokens are thrown out at random, in each layer others. After t writes, (1 - {config.block_size}/{size})ᵗ of a text is left.",
         ),
-        (
-            "Θ",
-            "#E69F00",
-            f"{long:,} of M = {config.max_long_term:,}",
-            f"What leaves θ is kept with its key and its age: {long:,} tokens a layer now. Above {config.max_long_term:,} the oldest go for good.",
-        ),
-        (
-            "Retriever",
-            "#CC79A7",
-            f"brings back K0 = {config.num_retrieved:,}",
-            f"A question's queries meet the keys of Θ in every layer; the best {config.num_retrieved:,} tokens come back, oldest first.{found}",
-        ),
+    ]
+    if keeps:
+        parts += [
+            (
+                "Θ",
+                "#E69F00",
+                f"{long:,} of M = {config.max_long_term:,}",
+                f"What leaves θ is kept with its key and its age: {long:,} tokens a layer now. Above {config.max_long_term:,} the oldest go for good.",
+            ),
+            (
+                "Retriever",
+                "#CC79A7",
+                f"brings back K0 = {config.num_retrieved:,}",
+                f"A question's queries meet the keys of Θ in every layer; the best {config.num_retrieved:,} tokens come back, oldest first.{found}",
+            ),
+        ]
+    parts.append(
         (
             "Answer",
             "#009E73",
             f"behind {config.prefix_size:,} positions",
-            f"The prompt stands behind [bos | retrieved | θ] and is answered with the read adapter. The text itself is never read again.{sure}",
-        ),
-    ]
+            f"The prompt stands behind [bos |{' retrieved |' if keeps else ''} θ] and is answered with the read adapter. The text itself is never read again.{sure}",
+        )
+    )
     return boxes(parts, "Click a box.")

@@ -1,8 +1,9 @@
 """The whole page: what is above the tabs, the tabs, and what happens when it is opened and closed."""
 
+import time
+
 import gradio as gr
 
-from .. import panels
 from .api import add_endpoints
 from .compare_tab import CompareTab
 from .lab_tab import LabTab
@@ -11,7 +12,7 @@ from .memory_tab import MemoryTab
 from .model_picker import ModelPicker
 from .resources_tab import ResourcesTab
 from .retrieval_tab import RetrievalTab
-from .shell import ALL, DRAW, QUIET, Page, guarded
+from .shell import ALL, DRAW, KEEP, QUIET, Page, guarded
 from .training_tab import TrainingTab
 
 TABS = (
@@ -50,14 +51,17 @@ def build(page: Page) -> gr.Blocks:
             selector.input(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         cleared = page.clear.click(lambda: (0, ALL, None), None, [page.text, page.layer, page.slot], **QUIET)
         cleared.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
-        page.step.release(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        stepped = [page.step.release, page.step.input]  # by mouse, and by keyboard
+        gr.on(stepped, guarded(page.draw), page.selectors, page.drawn, **DRAW)
         for steps in (page.guide, built["learn"].steps):
             event = steps.select(guarded(open_tab), None, [bar, page.tab], **QUIET)
             event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         resources = built["resources"]
-        opened = blocks.load(guarded(offer(page)), page.key, [page.restore_row, page.restore_note], **QUIET)
+        page.key.change(None, page.key, None, js=KEEP)
+        opened = blocks.load(guarded(offer(page)), page.key, [page.restore_row, page.saved], js=KEEP, **QUIET)
         page.then_redraw(opened).then(resources.on_plan, resources.inputs, resources.planned, **QUIET)
-        page.then_redraw(page.restore.click(guarded(restore(page)), page.key, page.restore_row, **QUIET))
+        restored = page.restore.click(guarded(restore(page)), page.saved, page.restore_row, preprocess=False, **QUIET)
+        page.then_redraw(restored)
         page.start_new.click(lambda: gr.Row(visible=False), None, page.restore_row, **QUIET)
         blocks.unload(close(page))
         add_endpoints(page)
@@ -71,14 +75,26 @@ def open_tab(event: gr.SelectData) -> tuple[gr.Tabs, str]:
 
 
 def offer(page: Page):
-    def handler(key: str, request: gr.Request):
-        page.session(request)
-        saved = page.registry.saved(key)
-        if not saved or page.session(request).key == key:
-            return gr.Row(visible=False), ""
-        return gr.Row(visible=True), panels.progress(f"There is a saved session of yours on {saved['model']}.")
+    """What this browser wrote and is still there, newest first."""
+
+    def handler(keys: list[str], request: gr.Request):
+        own, found = page.session(request).key, [(page.registry.saved(key), key) for key in reversed(keys)]
+        offers = [(described(saved), key) for saved, key in found if saved and key != own]
+        newest = offers[0][1] if offers else None
+        return gr.Row(visible=bool(offers)), gr.Dropdown(choices=offers, value=newest)
 
     return handler
+
+
+def described(saved: dict) -> str:
+    """A saved session in words."""
+    texts = f"{saved['texts']} text{'' if saved['texts'] == 1 else 's'}" if "texts" in saved else "Texts"
+    where = f"{texts} on {saved['model']}"
+    passed = time.time() - max(saved.get("done", {}).values(), default=time.time())
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if (count := int(passed / length)) > 0:
+            return f"{where}, {count} {unit}{'' if count == 1 else 's'} ago"
+    return f"{where}, just now"
 
 
 def restore(page: Page):

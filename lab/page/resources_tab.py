@@ -62,7 +62,10 @@ class ResourcesTab:
 
     def on_plan(self, shape, dtype, block, blocks, retrieved, longest, prompt, offload) -> str:
         block, blocks, retrieved, longest, prompt = (int(v or 0) for v in (block, blocks, retrieved, longest, prompt))
-        made = plan(SHAPES[shape], block, blocks, retrieved, longest, WIDTHS[dtype], prompt, bool(offload))
+        try:
+            made = plan(SHAPES[shape], block, blocks, retrieved, longest, WIDTHS[dtype], prompt, bool(offload))
+        except ValueError as refused:  # in the place of the table, which was of other numbers
+            return panels.banner(str(refused))
         away = (", θ" if offload else "") + (", input embeddings" if made.embeddings else "")
         rows = [
             ("weights", panels.size(made.weights), ""),

@@ -13,7 +13,8 @@ from .chart import chart
 from .shell import ALL, DRAW, MODEL, QUIET, Page, Selection, figure, guarded
 
 UNASKED = "Ask a question in the Lab: the words of its answer that needed Θ are marked here."
-EMPTY = "Ask a question in the Lab to see this. Θ must hold tokens: add unrelated texts until some leave θ."
+NO_LONG_TERM = "This model is a MemoryLLM: it has no Θ that an answer could have needed. A text can be deleted."
+EMPTY = "Write a text in the Lab and ask a question to see this. It shows Θ, which a MemoryLLM model has not."
 
 
 class RetrievalTab:
@@ -83,9 +84,10 @@ class RetrievalTab:
         """What was last taken away; at first Θ, as soon as somebody looks: the answer need not wait for those passes."""
         if tab != "retrieval":
             return gr.skip()
-        owed = self.page.session(request).owed()
+        session = self.page.session(request)
+        owed = session.owed()
         if owed is None:
-            return panels.progress(UNASKED)
+            return panels.progress(UNASKED if session.loaded.model.config.num_retrieved else NO_LONG_TERM)
         return panels.answer_tokens(owed.tokens, owed.before, owed.after, owed.what)
 
     # ── one column of the score map ──

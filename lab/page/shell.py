@@ -12,6 +12,7 @@ import gradio as gr
 import plotly.graph_objects as go
 
 from .. import guide, panels
+from ..branch import KEPT_MOMENTS
 from ..meter import Meter
 from ..plots import Names
 from ..registry import Registry
@@ -23,6 +24,12 @@ ALL = "all"
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 24, "api_visibility": "private"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 DRAW: dict[str, Any] = {**QUIET, "concurrency_id": "draw", "concurrency_limit": 8, "trigger_mode": "always_last"}
+KEEP = """(last) => {
+  const keys = JSON.parse(localStorage.getItem('mplus-sessions') || '[]').filter((key) => key !== last);
+  if (last) keys.push(last);
+  localStorage.setItem('mplus-sessions', JSON.stringify(keys.slice(-50)));
+  return [keys]; }"""
+"""This browser's sessions, newest last. No tab knows what the others wrote, so the list is read as it is added to."""
 logger = logging.getLogger("lab")
 
 
@@ -116,8 +123,8 @@ class Page:
             padding=False,
         )
         self.banner = gr.HTML(padding=False, visible=False)
-        with gr.Row(visible=False, equal_height=True) as self.restore_row:
-            self.restore_note = gr.HTML(padding=False)
+        with gr.Row(visible=False, elem_classes="level") as self.restore_row:
+            self.saved = gr.Dropdown([], label="Saved sessions of yours", min_width=200)
             self.restore = gr.Button("Restore my session", variant="primary", size="sm", min_width=160)
             self.start_new = gr.Button("Start anew", size="sm", min_width=120)
         self.status = gr.HTML(padding=False)
@@ -126,10 +133,12 @@ class Page:
 
     def build_selection(self) -> None:
         with gr.Accordion("Selection: shared by every chart", open=False, elem_id="selection"), gr.Row():
-            self.text = gr.Dropdown([("all texts", 0)], value=0, label="Text", min_width=180)
-            self.layer = gr.Dropdown([("all layers", ALL)], value=ALL, label="Layer", min_width=120)
-            self.slot = gr.Number(None, label="Slot of θ", precision=0, minimum=0, min_width=110)
-            self.step = gr.Slider(0, 1, value=0, step=1, label="Step (time)", min_width=200)
+            # Bounded by `select`, not by gradio, which would refuse what an earlier model or server allowed, for good.
+            free: dict[str, Any] = {"allow_custom_value": True}
+            self.text = gr.Dropdown([("all texts", 0)], value=0, label="Text", min_width=180, **free)
+            self.layer = gr.Dropdown([("all layers", ALL)], value=ALL, label="Layer", min_width=120, **free)
+            self.slot = gr.Number(None, label="Slot of θ", precision=0, min_width=110)
+            self.step = gr.Slider(0, KEPT_MOMENTS, value=0, step=1, label="Step (time)", min_width=200)
             self.clear = gr.Button("Select nothing", size="sm", min_width=120)
 
     @property
@@ -162,23 +171,25 @@ class Page:
 
     def select(self, session: Session, text, layer, slot, step, tab) -> Selection:
         count, last = session.loaded.model.config.num_hidden_layers, len(session.branch.moments) - 1
-        layer = None if layer in (ALL, None) or not 0 <= int(layer) < count else int(layer)
+        layer = int(layer) if str(layer) in map(str, range(count)) else None
         step = last if step is None else max(0, min(int(step), last))
         slot = None if slot is None or not 0 <= int(slot) < session.loaded.model.config.pool_size else int(slot)
         known = {receipt.id for receipt in session.texts}
         return Selection(int(text) if text in known else 0, layer, slot, step, tab)
 
-    def refresh(self, text, request: gr.Request) -> dict:
+    def refresh(self, text, layer, request: gr.Request) -> dict:
         """The shared parts after a change."""
         session = self.session(request)
         text = text if text in {receipt.id for receipt in session.texts} else 0
         last = max(1, len(session.branch.moments) - 1)
-        layers = session.loaded.model.config.num_hidden_layers
+        layers = [str(i) for i in range(session.loaded.model.config.num_hidden_layers)]
+        layer = layer if layer in layers else ALL
+        choices = [("all layers", ALL), *[(f"layer {i}", i) for i in layers]]
         return {
             self.banner: gr.HTML(panels.banner(session.loaded.warning), visible=bool(session.loaded.warning)),
             self.status: panels.strip(self.facts(session)),
             self.text: gr.update(choices=[("all texts", 0), *[(title(r), r.id) for r in session.texts]], value=text),
-            self.layer: gr.update(choices=[("all layers", ALL), *[(f"layer {i}", str(i)) for i in range(layers)]]),
+            self.layer: gr.update(choices=choices, value=layer),
             self.step: gr.update(maximum=last, value=last),
             self.key: session.key if session.texts else gr.skip(),
         }
@@ -203,7 +214,7 @@ class Page:
 
     def then_redraw(self, event) -> Any:
         """After an event: the shared parts, then the open tab."""
-        return event.then(guarded(self.refresh), self.text, self.shared, **DRAW).then(
+        return event.then(guarded(self.refresh), [self.text, self.layer], self.shared, **DRAW).then(
             guarded(self.draw), self.selectors, self.drawn, **DRAW
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from .look import colour, finish, method_colour, method_name, share_of
+from .look import MANY, curve_colours, finish, method_name, share_of
 
 
 def retention(rows: Sequence[Mapping]) -> go.Figure:
@@ -13,8 +13,8 @@ def retention(rows: Sequence[Mapping]) -> go.Figure:
 
     The bars are 95 % Wilson intervals.
     """
-    figure = go.Figure()
-    for method in dict.fromkeys(row["method"] for row in rows):
+    figure, methods = go.Figure(), list(dict.fromkeys(row["method"] for row in rows))
+    for method, hue in zip(methods, curve_colours(methods), strict=True):
         mine = sorted(
             (row for row in rows if row["method"] == method and row["asked"]), key=lambda row: row["distance"]
         )
@@ -24,7 +24,7 @@ def retention(rows: Sequence[Mapping]) -> go.Figure:
         half = 1.96 * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
         figure.add_scatter(
             x=[row["distance"] for row in mine], y=p, name=method_name(method), mode="lines+markers",
-            line={"color": method_colour(method), "width": 2}, marker={"size": 7},
+            line={"color": hue, "width": 2}, marker={"size": 7},
             error_y={"array": middle + half - p, "arrayminus": p - middle + half, "thickness": 1, "width": 3},
             hovertemplate="%{y:.0%} right after %{x:,} tokens<extra>" + method_name(method) + "</extra>",
         )  # fmt: skip
@@ -55,7 +55,7 @@ def byte_bars(rows: Sequence[Mapping]) -> go.Figure:
     known = dict.fromkeys([*PARTS, *(part for parts in held for part in parts)])
     figure, methods = go.Figure(), [method_name(row["method"]) for row in rows]
     for part in (part for part in known if any(parts.get(part) for parts in held)):
-        name, hue = PARTS.get(part, (part, "#808890"))
+        name, hue = PARTS.get(part, (part, MANY))
         figure.add_bar(y=methods, x=[parts.get(part, 0) / 2**20 for parts in held], orientation="h", name=name,
                        marker={"color": hue}, hovertemplate="%{x:,.2f} MiB<extra>" + name + "</extra>")  # fmt: skip
     own = {row["method"]: sum(v for k, v in row["bytes"].items() if k != "weights") for row in rows}
@@ -82,7 +82,7 @@ def second_bars(rows: Sequence[Mapping]) -> go.Figure:
         notes = [f"<br>{1000 * s:.1f} ms a token" if step == "decode" and s else "" for s in each]
         name = "decode (further tokens)" if step == "decode" else step
         figure.add_bar(y=methods, x=[row["seconds"].get(step, 0.0) for row in rows], name=name, orientation="h",
-                       marker={"color": STEPS.get(step, "#808890")}, customdata=notes,
+                       marker={"color": STEPS.get(step, MANY)}, customdata=notes,
                        hovertemplate="%{x:.3f} s%{customdata}<extra>" + name + "</extra>")  # fmt: skip
     totals = {row["method"]: sum(row["seconds"].values()) for row in rows}
     quick = min(totals, key=lambda m: totals[m])
@@ -107,9 +107,10 @@ def measured(rows: Sequence[Mapping]) -> go.Figure | None:
         return None
     figure = go.Figure()
     kinds = list(dict.fromkeys(map(_series, rows)))
-    several, methods = len({model for model, *_ in kinds}) > 1, [method for _, method, *_ in kinds]
-    for number, (model, method, live, ratio) in enumerate(kinds):
-        mine = [row for row in rows if _series(row) == kinds[number]]
+    several, hues, told = len({model for model, *_ in kinds}) > 1, curve_colours([kind[1] for kind in kinds]), []
+    for kind, hue in zip(kinds, hues, strict=True):
+        model, method, live, ratio = kind
+        mine = [row for row in rows if _series(row) == kind]
         name = str(model) if several else method_name(method)
         name += (f", {live} facts held" if live != 1 else "") + (f", {ratio}x compressed" if ratio else "")
         y = np.array([row["accuracy"] for row in mine])
@@ -119,7 +120,6 @@ def measured(rows: Sequence[Mapping]) -> go.Figure | None:
             "thickness": 1, "width": 3,
         }  # fmt: skip
         x = [row[key] for row in mine]
-        hue = method_colour(method) if methods.count(method) == 1 else colour(number + 1)
         if key == "group":
             figure.add_bar(x=[str(v) for v in x], y=y, name=name, marker={"color": hue}, error_y=band)
         else:
@@ -127,11 +127,13 @@ def measured(rows: Sequence[Mapping]) -> go.Figure | None:
                 x=x, y=y, name=name, mode="lines+markers", marker={"size": 7}, error_y=band,
                 line={"color": hue, "width": 2, "dash": "solid" if live == 1 else "dot"},
             )  # fmt: skip
-    best = max((row for row in rows if row["method"] == "mplus"), key=lambda row: row[key], default=None)
+        if method == "mplus" and key == "distance":
+            last = max(mine, key=lambda row: row[key])
+            told.append(f"{name} answers {share_of(last['accuracy'])} after {last[key]:,} tokens")
     scored = sum(row.get("n", 0) for row in rows if row.get("group") != "mean")  # of a mean it is the groups
     finding = f"{scored:,} answers scored; the bars are 95 % intervals."
-    if best is not None and key == "distance":
-        finding = f"M+ answers {share_of(best['accuracy'])} after {best[key]:,} tokens. {finding}"
+    if told:
+        finding = f"{'; '.join(told)}. {finding}"
     titles = {"distance": "tokens in between", "length": "tokens", "group": ""}
     return finish(figure, finding, titles[key], "right answers", 340, barmode="group",
                   yaxis={"tickformat": ".0%", "range": [-0.03, 1.05]})  # fmt: skip

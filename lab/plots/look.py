@@ -1,6 +1,7 @@
 """What all figures share: colours, names, the finding in words, and how a map stays small."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 import numpy as np
 import plotly.graph_objects as go
@@ -8,6 +9,8 @@ import plotly.graph_objects as go
 PALETTE = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442", "#8C6BB1")
 PATTERNS = ("", "/", ".", "x", "-", "+", "|", "\\")
 INITIAL = "#A9B0B8"
+MANY = "#808890"
+"""The grey of what has no colour of its own."""
 WHOLE = "the checkpoint's own"
 METHOD_NAMES = {"mplus": "M+", "memoryllm": "MemoryLLM", "window": "window", "snapkv": "SnapKV", "bm25": "BM25",
                 "full": "full context", "random-retriever": "M+, guessing retriever",
@@ -39,7 +42,15 @@ def method_name(method: str) -> str:
 
 
 def method_colour(method: str) -> str:
-    return METHOD_COLOURS.get(method.split(" ")[0].rstrip(","), "#808890")
+    return METHOD_COLOURS.get(method.split(" ")[0].rstrip(","), MANY)
+
+
+def curve_colours(methods: Sequence[str]) -> list[str]:
+    """A colour for every curve of a chart: its method's own, or one that no other curve has."""
+    hues = [method_colour(method) for method in methods]
+    own = {hue for hue in hues if hues.count(hue) == 1} - {MANY}
+    free = (hue for hue in map(colour, count(1)) if hue not in own)
+    return [hue if hue in own else next(free) for hue in hues]
 
 
 def pattern(text: int) -> str:

@@ -4,7 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..views import LayerFound, Retrieval
-from .look import LARGEST_MAP, Names, colour, finish, layer_axis, name_of, pattern, share_of
+from .look import LARGEST_MAP, MANY, OTHERS, Names, colour, finish, layer_axis, name_of, pattern, share_of
+
+MOST_TEXTS = 12
 
 
 def num_bins(seen: Retrieval) -> int:
@@ -34,9 +36,11 @@ def score_map(seen: Retrieval, layer: int | None = None, opened: int | None = No
         row = np.full(bins, -1, np.float32)
         np.maximum.at(row, place, scaled.astype(np.float32))
         z[2 * index + 1] = np.where(row < 0, np.nan, row)
-        text[2 * index + 1, place] = text[2 * index, place] = found.owner
-        took[2 * index, place[found.chosen]] = 1
-        text[2 * index, place[found.chosen]] = found.owner[found.chosen]
+        order = np.argsort(found.scores, kind="stable")  # of a bin the last one stays: the text whose score is shown
+        taken = order[np.isin(order, found.chosen)]
+        text[2 * index + 1, place[order]] = text[2 * index, place[order]] = found.owner[order]
+        took[2 * index, place[taken]] = 1
+        text[2 * index, place[taken]] = found.owner[taken]
     edges = np.array([edge for i in range(count) for edge in (i - 0.5, i - 0.26)] + [count - 0.5])
     x = np.arange(bins)
     figure = go.Figure(
@@ -90,13 +94,21 @@ def provenance(seen: Retrieval, names: Names, layer: int | None = None) -> go.Fi
     rows = ["chance", *[str(index) for index in range(count)]]
     texts = sorted({int(t) for found in seen.layers for t in np.unique(found.got_owner)} | set(seen.long_counts))
     order = sorted(texts, key=lambda t: (not t, -seen.shares(layer).get(t, 0)))
-    order = [*[t for t in order if t][:12], *[t for t in order if not t]]  # the texts from the left, so that they align
-    for t in order:
-        shares = [seen.long_counts.get(t, 0.0)]
-        shares += [float((found.got_owner == t).mean()) if len(found.got_owner) else 0.0 for found in seen.layers]
-        figure.add_bar(y=rows, x=shares, orientation="h", name=name_of(t, names), customdata=np.full(len(rows), t),
-                       marker={"color": colour(t), "pattern": {"shape": pattern(t)}, "line": {"width": 0}},
-                       hovertemplate="layer %{y}: %{x:.1%} from text %{customdata}<extra></extra>")  # fmt: skip
+    bars = {t: [t] for t in order if t}  # the texts from the left, so that they align
+    if len(bars) > MOST_TEXTS + 1:
+        rest = list(bars)[MOST_TEXTS:]
+        bars = {t: [t] for t in order[:MOST_TEXTS]} | {OTHERS: rest}
+    bars |= {t: [t] for t in order if not t}
+    for t, members in bars.items():
+        name = f"{len(members)} other texts" if t == OTHERS else name_of(t, names)
+        hue, shape = (MANY, "") if t == OTHERS else (colour(t), pattern(t))
+        shares = [sum(seen.long_counts.get(member, 0.0) for member in members)]
+        shares += [float(np.isin(found.got_owner, members).mean()) if len(found.got_owner) else 0.0
+                   for found in seen.layers]  # fmt: skip
+        source = name if t == OTHERS else f"text {t}"
+        figure.add_bar(y=rows, x=shares, orientation="h", name=name, customdata=np.full(len(rows), t),
+                       marker={"color": hue, "pattern": {"shape": shape}, "line": {"width": 0}},
+                       hovertemplate=f"layer %{{y}}: %{{x:.1%}} from {source}<extra></extra>")  # fmt: skip
     finding = "Nothing was retrieved."
     best = max((t for t in texts if t), key=lambda t: seen.shares(layer).get(t, 0), default=0)
     if best:
