@@ -8,7 +8,7 @@ from lab import history, views
 from lab.branch import KEPT_MOMENTS
 from lab.meter import Meter
 from lab.models import TINY, Models, tiny
-from lab.page.memory_tab import slot_then
+from lab.page.lab_tab import slot_panel
 from lab.page.page import build
 from lab.page.shell import Page, Selection
 from lab.registry import Registry
@@ -133,7 +133,7 @@ def test_an_earlier_step_says_whose_a_slot_was_then(told):
     step = next(step for step, moment in enumerate(told.branch.moments) if moment.receipt == 1)
     moment = told.branch.moments[step]
     slot = int(np.flatnonzero(moment.owner[2] == 1)[0])
-    said = slot_then(moment, Selection(0, 2, slot, step, "memory"), {1: "Ilse"})
+    said = slot_panel(told, Selection(0, 2, slot, step, "memory"), {1: "Ilse"})
     assert f"At step {step}: layer 2, slot {slot}, age {moment.age[2, slot]:,}: Ilse." in said
 
 

@@ -13,6 +13,7 @@ from ..files import KINDS, read_text
 from ..samples import SAMPLES, unrelated
 from ..session import Session
 from ..turns import follow
+from ..views import Moment
 from .chart import chart
 from .shell import MODEL, QUIET, Page, Selection, figure, guarded, stoppable
 
@@ -244,7 +245,7 @@ class LabTab:
             self.pool: figure(plots.pool_map(moment, names, chosen.text, chosen.layer, chosen.slot))
             if session.texts
             else None,
-            self.slot: slot_panel(session, chosen),
+            self.slot: slot_panel(session, chosen, names),
         }
 
 
@@ -263,8 +264,10 @@ def methods_table(rows: list[dict]) -> str:
     return panels.table(header, lines, {3, 4, 5, 6})
 
 
-def slot_panel(session: Session, chosen: Selection) -> str:
-    """The source text of the selected slot of θ, as θ is now."""
+def slot_panel(session: Session, chosen: Selection, names: plots.Names) -> str:
+    """The source text of the selected slot of θ; of an earlier step, whose the slot was then."""
+    if chosen.step < len(session.branch.moments) - 1:
+        return slot_then(session.branch.moments[chosen.step], chosen, names)
     if chosen.slot is None:
         return panels.progress(
             "Click a cell of the map, or open Selection and give a layer and a slot, to read its source."
@@ -274,3 +277,15 @@ def slot_panel(session: Session, chosen: Selection) -> str:
     receipt = memory.state.receipts.get(source.receipt) if source.receipt else None
     age = int(memory.ages[layer, chosen.slot])
     return panels.slot_source(receipt, source.chunk, source.position, f"Layer {layer}, slot {chosen.slot}, age {age:,}")
+
+
+def slot_then(moment: Moment, chosen: Selection, names: plots.Names) -> str:
+    """Whose the selected slot was at an earlier step. Steps keep texts and ages, not which token it was."""
+    if chosen.slot is None:
+        return panels.progress("Click a cell of the map to read whose it was at this step.")
+    layer = chosen.layer or 0
+    whose = plots.name_of(int(moment.owner[layer, chosen.slot]), names)
+    age = int(moment.age[layer, chosen.slot])
+    return panels.progress(
+        f"At step {chosen.step}: layer {layer}, slot {chosen.slot}, age {age:,}: {whose}. The last step shows the token too."
+    )

@@ -7,7 +7,6 @@ import gradio as gr
 
 from .. import panels, plots
 from ..session import Session
-from ..views import Moment
 from .chart import chart
 from .lab_tab import slot_panel
 from .shell import MODEL, QUIET, Page, Selection, figure, guarded
@@ -138,7 +137,7 @@ class MemoryTab:
         branch, names = session.branch, self.page.names(session)
         moment, config = branch.moments[chosen.step], session.loaded.model.config
         before = branch.moments[chosen.step - 1] if chosen.step else None
-        texts, now = session.texts, chosen.step == len(branch.moments) - 1
+        texts = session.texts
         some = len(branch.moments) > 1 or bool(texts)
         wrote = any(m.event == "write" for m in branch.moments)
         choices = [(f"{names[r.id]}", r.id) for r in texts]
@@ -152,7 +151,7 @@ class MemoryTab:
         )
         return {
             self.pool: figure(plots.pool_map(moment, names, chosen.text, chosen.layer, chosen.slot)) if some else None,
-            self.slot: slot_panel(session, chosen) if now else slot_then(moment, chosen, names),
+            self.slot: slot_panel(session, chosen, names),
             self.forgetting: figure(plots.forgetting(branch.moments, config.block_size, names, chosen.text))
             if wrote
             else None,
@@ -165,18 +164,6 @@ class MemoryTab:
                 f"Step {chosen.step} of {len(branch.moments) - 1}: {seen}, {moment.writes} chunks written."
             ),
         }
-
-
-def slot_then(moment: Moment, chosen: Selection, names: plots.Names) -> str:
-    """Whose the selected slot was at an earlier step. Steps keep texts and ages, not which token it was."""
-    if chosen.slot is None:
-        return panels.progress("Click a cell of the map to read whose it was at this step.")
-    layer = chosen.layer or 0
-    whose = plots.name_of(int(moment.owner[layer, chosen.slot]), names)
-    age = int(moment.age[layer, chosen.slot])
-    return panels.progress(
-        f"At step {chosen.step}: layer {layer}, slot {chosen.slot}, age {age:,}: {whose}. The last step shows the token too."
-    )
 
 
 def texts_table(session: Session) -> str:
