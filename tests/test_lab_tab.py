@@ -6,7 +6,10 @@ from typing import Any, cast
 import gradio as gr
 import pytest
 
+from lab.meter import Meter
 from lab.page.lab_tab import LabTab
+from lab.page.page import build
+from lab.page.shell import Page, Selection
 from lab.samples import SAMPLES
 from lab.session import Session
 
@@ -47,3 +50,18 @@ def test_the_box_keeps_what_was_stopped(tab, told, monkeypatch):
 
 def test_a_world_that_does_not_exist_fills_in_nothing(tab):
     assert tab.choose_world("nowhere at all") == (gr.skip(),) * 4
+
+
+def test_an_answer_leaves_the_box_with_the_memory_it_was_asked_of(told, registry, tmp_path):
+    page = Page(registry, Meter(), tmp_path)
+    build(page)
+
+    def shown() -> list:
+        drawn = page.drawings["lab"](told, Selection(0, None, None, len(told.branch.moments) - 1, "lab"))
+        return [value for part, value in drawn.items() if part.elem_id in ("answer", "ask-note")]
+
+    assert shown() == [gr.skip()] * 2
+    told.write("A text beside it, which takes nothing from the answer.")
+    assert shown() == [gr.skip()] * 2
+    told.reset()
+    assert shown()[0] == "" and gr.skip() not in shown()

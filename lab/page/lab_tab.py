@@ -74,7 +74,7 @@ class LabTab:
                 panels.progress("Ask all methods: M+, MemoryLLM, a sliding window and SnapKV read the same texts."), padding=False,
                 elem_id="methods",
             )  # fmt: skip
-        page.add("lab", [self.provenance, self.pool, self.slot], self.draw)
+        page.add("lab", [self.provenance, self.pool, self.slot, self.answer, self.ask_note], self.draw)
 
     def wire(self) -> None:
         page = self.page
@@ -240,12 +240,16 @@ class LabTab:
     def draw(self, session: Session, chosen: Selection) -> dict:
         branch = session.branch
         moment, names = branch.moments[chosen.step], self.page.names(session)
+        # An answer is of the memory it was asked of; a write leaves it, as the text it came from is still there.
+        gone = branch.answer is None and branch.moments[-1].event not in ("start", "write")
         return {
             self.provenance: panels.provenance(branch.last, session.texts, chosen.layer),
             self.pool: figure(plots.pool_map(moment, names, chosen.text, chosen.layer, chosen.slot))
             if session.texts
             else None,
             self.slot: slot_panel(session, chosen, names),
+            self.answer: "" if gone else gr.skip(),
+            self.ask_note: panels.progress("") if gone else gr.skip(),
         }
 
 
