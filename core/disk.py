@@ -109,12 +109,12 @@ class DiskLog(TokenLog):
     def append(self, **rows: Tensor) -> None:
         self.check()
         end = self.length + len(rows["tokens"])
-        if self._tip[0] != self.length:
-            self.returns.append(self.length)  # what stood behind our last row is gone, for all forks
         if end > len(self._columns["tokens"]):
             self._map(end + max(end // 4, ROOM))
         if end > self._allotted:
             self._allot(end + ALLOTTED)
+        if self._tip[0] != self.length:
+            self.returns.append(self.length)  # what stands behind our last row goes, for all forks
         self._block_file[self.length : end] = rows["block"]
         for name, new in rows.items():
             self._columns[name][self.length : end] = new.detach().to("cpu", self._columns[name].dtype)

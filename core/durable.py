@@ -55,12 +55,17 @@ class DurableReader(MPlusReader):
         widths = memory.state.short.tokens.shape[-1], memory.config.retriever_size
         self.tier = DiskTier(folder, len(self._initial), widths, memory.state.short.tokens.dtype, take=False)
         self.folder = self.tier.folder
+        try:
+            self._take_up()
+        except BaseException:
+            self.tier.close()  # an error may live long, and with it what failed
+            raise
+
+    def _take_up(self) -> None:
+        """Become what the folder holds, or fill it."""
+        memory = self.memory
         if self.state_file.is_file():
-            try:
-                load_memory(memory, self.state_file, self.owner, self.tier)
-            except ValueError:
-                self.tier.close()
-                raise
+            load_memory(memory, self.state_file, self.owner, self.tier)
             self.tier.take()
         elif sum(log.length for log in self.tier.logs) > sum(log.length for log in self._initial):
             raise ValueError(f"{self.state_file} is missing; restore it from another copy, or name an empty folder.")

@@ -28,9 +28,10 @@ def possible(loaded: Loaded, methods: Sequence[str]) -> list[str]:
 
 def check(loaded: Loaded, methods: Sequence[str]) -> None:
     """Raises ValueError if one of the methods needs a Θ and the model, a MemoryLLM, has none."""
-    needing = [method_name(method) for method in methods if method in NEED_LONG_TERM]
-    if needing and not loaded.model.config.num_retrieved:
-        raise ValueError(f"{loaded.name} has no Θ: {' and '.join(needing)} would be MemoryLLM; leave it out.")
+    there = possible(loaded, methods)
+    if len(there) < len(methods):
+        others = " and ".join(method_name(method) for method in methods if method not in there)
+        raise ValueError(f"{loaded.name} has no Θ: {others} would be MemoryLLM; leave it out.")
 
 
 def kept_tokens(reader: Any) -> int:

@@ -12,8 +12,15 @@ from lab.models import TINY, Models
 from lab.registry import Registry
 from lab.samples import SAMPLES, unrelated
 from tests.lab_page import ROOT, Server
+from tests.toys import toy_mplus
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def model():
+    """A toy whose Θ is soon full."""
+    return toy_mplus(max_long_term=60)
 
 
 @pytest.fixture(scope="session")

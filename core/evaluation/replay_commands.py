@@ -32,18 +32,9 @@ def retention(args: argparse.Namespace, say: Say) -> str:
         "weights": weights(args.model), **settings,
     }  # fmt: skip
     content = curves.run_retention(
-        model,
-        tokenizer,
-        facts,
-        stream,
-        plan,
-        numbers(args.live, 1),
-        journal_path(args),
-        told,
-        say,
-        args.shelf,
-        args.over,
-    )
+        model, tokenizer, facts, stream, plan, numbers(args.live, 1), journal_path(args), told, say,
+        args.shelf, args.over,
+    )  # fmt: skip
     lines = [line | {"method": curves.curve_name(line)} for line in content["rows"]]
     if args.plot:
         curves.plot_retention(Path(args.plot), content, f"Retention of {args.model}")
