@@ -57,7 +57,7 @@ def _marked(receipt: Receipt, hits: np.ndarray, layers: int) -> tuple[str, set[s
         if not hits[i] or begin < place or begin >= high or end <= begin:
             continue
         strength = 18 + 62 * hits[i] / layers
-        names.add(name := f"{receipt.id}-{i}")
+        names.add(name := f"{receipt.id}-{begin}")  # by place: short texts are written several times over
         parts += [
             escape(receipt.text[place:begin]),
             f'<mark data-t="{name}" style="--s:{strength:.0f}" title="{hits[i]} of {layers} layers">',
@@ -124,7 +124,7 @@ def _chips(seen: Retrieval, known: Mapping[int, Receipt], layer: int, marks: set
         if id in known and 0 <= place < known[id].num_tokens:
             begin, end = known[id].spans[place]
             words = known[id].text[begin:end].replace("\n", "⏎").replace(" ", "␣") or "∅"
-            target = f'data-go="{id}-{place}"' if f"{id}-{place}" in marks else "disabled"
+            target = f'data-go="{id}-{begin}"' if f"{id}-{begin}" in marks else "disabled"
             buttons.append(
                 f'<button type="button" {target} style="--c:{colour(id)}" aria-pressed="false" '
                 f'aria-label="token {escape(words)} of text {id}, age {age}">{escape(words)}</button>'

@@ -180,6 +180,17 @@ def test_a_chip_that_can_be_pressed_has_its_mark(session):
     assert chips and chips <= marks and " disabled style" in shown
 
 
+def test_tokens_of_every_copy_of_a_short_text_lead_to_its_mark(session):
+    """A short text is written several times over; a token of each copy may come back."""
+    session.write("The lamp is on.")
+    for text in unrelated(6, 3):
+        session.write(text)
+    session.ask("Where is the lamp?", 4)
+    shown = panels.provenance(session.branch.last, session.texts[:1])
+    chips, marks = (re.findall(rf'{name}="(\d+-\d+)"', shown) for name in ("data-go", "data-t"))
+    assert set(chips) <= set(marks) and len(chips) > len(set(chips)) and " disabled style" not in shown
+
+
 def test_an_answer_that_nothing_was_taken_from_is_as_likely():
     assert "The whole answer is as likely without Θ" in panels.answer_tokens(["yes"], [-0.5], [-0.5], "without Θ")
     assert "2.72 times less likely" in panels.answer_tokens(["yes"], [-0.5], [-1.5], "without Θ")
