@@ -100,7 +100,8 @@ class Task:
 class Lesson:
     """A mixture of tasks, until `figure` reaches `until` (after at least `fewest` steps) or `steps` are over.
 
-    plain: (accuracy, share) pairs: from which accuracy on which share of facts is in the simplest language.
+    plain: the share of facts that are said and asked in the simplest language. by_hand: of the others that are not from
+    real prose, the share of sentences by hand.
     scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
     refit: steps in which the retrievers are fitted to the model, before the first lesson that needs them and after
     each; 0 for the closed form before the first alone. saves: the name under which the model is kept after the lesson.
@@ -112,7 +113,8 @@ class Lesson:
     figure: str = ""
     until: float = 1.0
     fewest: int = 100
-    plain: tuple[tuple[float, float], ...] = ((0.0, 0.15),)
+    plain: float = 0.0
+    by_hand: float = 0.6
     scale: float = 1.0
     decay: float = 0.0
     warm_up: int = 80
@@ -128,10 +130,6 @@ class Lesson:
     def finished(self, step: int, figures: Mapping[str, float]) -> bool:
         return step >= self.steps or (step >= self.fewest and figures.get(self.figure, -1.0) >= self.until)
 
-    def plain_share(self, figures: Mapping[str, float]) -> float:
-        reached = figures.get(self.figure, 0.0)
-        return min(share for accuracy, share in self.plain if reached >= accuracy)
-
 
 THETAS = (10, 40)
 PLAIN = Task("context", 1.0, 16, questions=10)
@@ -144,19 +142,19 @@ PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
 LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
 FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5, updates=0.3, rivals=512)
+FEW_BY_HAND = 0.3
 FAR_PROSE = Task("prose", 0.2, 8, chunks=(6, 12), questions=1, num_blocks=THETAS, long_term=True)
 
 MINI = (
-    Lesson("in context, plain language first", 1500, (PLAIN,), "context", 0.76,
-           plain=((0.0, 1.0), (0.5, 0.5), (0.65, 0.2), (0.75, 0.0))),
-    Lesson("reading school in context", 3000, (SCHOOL,), plain=((0.0, 0.0),), decay=0.2),
-    Lesson("stage 1: written blocks and θ", 6000, (BLOCKS, CONTEXT, THETA, PROSE), plain=((0.0, 0.0),), scale=0.45,
+    Lesson("in context, plain language first", 450, (PLAIN,), "context", 0.76, plain=1.0),
+    Lesson("reading school in context", 1400, (SCHOOL,), by_hand=FEW_BY_HAND, decay=0.2),
+    Lesson("stage 1: written blocks and θ", 1500, (BLOCKS, CONTEXT, THETA, PROSE), by_hand=FEW_BY_HAND, scale=0.45,
            decay=0.2, saves="memoryllm-mini"),
-    Lesson("stage 2: long documents", 1000, (BLOCKS, CONTEXT, THETA, LONG_PROSE), plain=((0.0, 0.0),),
+    Lesson("stage 2: long documents", 150, (BLOCKS, CONTEXT, THETA, LONG_PROSE), by_hand=FEW_BY_HAND,
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
-    Lesson("stage 3: Θ and retriever", 6000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), plain=((0.0, 0.0),), scale=0.4,
+    Lesson("stage 3: Θ and retriever", 1000, (LONG_TERM, BLOCKS, CONTEXT, PROSE), by_hand=FEW_BY_HAND, scale=0.4,
            decay=0.8, refit=100, saves="mini"),
-    Lesson("stage 3: among much that is alike", 1000, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE), plain=((0.0, 0.0),),
+    Lesson("stage 3: among much that is alike", 200, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE), by_hand=FEW_BY_HAND,
            scale=0.3, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time

@@ -101,7 +101,7 @@ class DocumentPractice(nn.Module):
         self.memories = [new_memory(self.model, long_term=stage.long_term, seed=seed, undo_levels=0) for seed in seeds]
         self.cached = [[] for _ in seeds]
 
-    def forward(self, stage: Stage, figures: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, stage: Stage) -> tuple[Tensor, dict[str, float]]:
         losses, found = [], {}
         for row in range(self.batch):
             loss, name, taught = self._step(stage, row)

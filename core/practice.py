@@ -32,7 +32,7 @@ BANDS = (("near", 0, 5), ("mid", 5, 25), ("far", 25, 90), ("very_far", 90, 10**9
 
 
 class Practice(nn.Module):
-    """Holds the model; `forward(lesson, figures)` is one step. All chance comes from the lessons' Random and `seed`."""
+    """Holds the model; `forward(lesson)` is one step. All chance comes from the lessons' Random and `seed`."""
 
     def __init__(
         self, model: MPlusForCausalLM, lessons: Lessons, seed: int, repeat: list[int], keep: int = 2048, crowd: int = 32
@@ -56,9 +56,9 @@ class Practice(nn.Module):
         """Fit the retrievers to the model as it is now, in as many steps as the lesson says: the shares found."""
         return refit_retrievers(self.model, self.lessons, self.generator, lesson.refit, 24 * self.past.crowd)
 
-    def forward(self, lesson: Lesson, figures: dict[str, float]) -> tuple[Tensor, dict[str, float]]:
-        """One step. `figures` are the running ones: they decide how plain the facts are."""
-        self.lessons.facts.plain = lesson.plain_share(figures)
+    def forward(self, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
+        """One step: the loss, and figures."""
+        self.lessons.facts.plain, self.lessons.facts.world.by_hand = lesson.plain, lesson.by_hand
         task = self.rng.choices(lesson.tasks, [task.share for task in lesson.tasks])[0]
         return getattr(self, task.kind)(task)
 

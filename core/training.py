@@ -49,7 +49,7 @@ class TrainState:
 
 
 class Training:
-    """Runs `practice(phase, figures) -> (loss, figures)` through a plan.
+    """Runs `practice(phase) -> (loss, figures)` through a plan.
 
     practice: a module that holds `.model`, counts `.tokens`, may change the model in `prepare(phase)` before a phase,
     and has `progress` and `load_progress` for what it carries from step to step. Parameter groups are called by the
@@ -141,7 +141,7 @@ class Training:
 
     def _gradients(self, phase: Phase) -> tuple[float, dict[str, float]]:
         """The loss of one step, whose gradients are left with the parameters, and figures."""
-        loss, figures = self.wrapped(phase, self.state.agreed)
+        loss, figures = self.wrapped(phase)
         value = float(loss.detach())
         if value != value or abs(value) == float("inf"):
             raise ValueError(

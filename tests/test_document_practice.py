@@ -40,7 +40,7 @@ def moved(model):
 def step(stage, practice, model, times=1):
     model.zero_grad(set_to_none=True)
     for _ in range(times):
-        loss, figures = practice(stage, {})
+        loss, figures = practice(stage)
         loss.backward()
     return figures
 
@@ -72,7 +72,7 @@ def test_a_document_is_asked_for_again_after_others(data):
     for _ in range(20):
         before = practice.memories[0].state.clock
         cached = list(practice.cached[0])
-        name = next(iter(practice(stage, {})[1]))
+        name = next(iter(practice(stage)[1]))
         names.append(name)
         if name == "revisit":
             assert cached[3] > 0 and practice.memories[0].state.clock == before

@@ -109,6 +109,8 @@ def test_the_shares_of_all_texts_make_one(told):
     few = replace(layer, got_owner=layer.got_owner % 14)
     names = [bar.name for bar in plots.provenance(replace(seen, layers=(few,), long_counts={}), {}).data]
     assert len(names) == 14 and not any("other texts" in name for name in names), "one other text has its own bar"
+    counted = plots.score_histogram(layer, 0, {}).data
+    assert sum(bar.y.sum() for bar in counted) == 2048 and counted[-1].name == "18 other texts"
 
 
 def test_the_pool_map_shows_every_slot_with_its_text(told):

@@ -18,7 +18,6 @@ from core.refit import refit_retrievers, score
 from core.retrieval_lesson import MANY, TaughtPrefix
 from core.retriever import Keys, block_late_interaction
 from core.streams import ENDING, Question
-from core.world import statements
 from tests.learners import little_config, little_lessons, little_tokenizer
 
 SIZE = little_config().block_size
@@ -366,10 +365,10 @@ def test_the_copying_circuit_copies_before_any_training(layers):
 
 
 @pytest.mark.parametrize("steps", [0, 12])
-def test_refitted_retrievers_find_the_block_with_the_answer(steps, monkeypatch):
-    monkeypatch.setattr(statements, "SHARE_EVERYDAY", 0.4)  # the facts that its bounds were set for
+def test_refitted_retrievers_find_the_block_with_the_answer(steps):
     tokenizer = little_tokenizer()
     model, lessons = recipe_model(little_config(retriever_size=48, num_retrieved=64), 0), little_lessons(tokenizer)
+    lessons.facts.world.by_hand = 0.4  # the facts that its bounds were set for
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     found = refit_retrievers(model, lessons, torch.Generator().manual_seed(0), steps, num_facts=576)
     # A sixth of the facts are asked about: of 96 questions one weighs a percent, of 16 it weighed six.

@@ -51,12 +51,14 @@ class World:
 
     real: sentences of real prose (`core.world.real`), of which statements may be made as well. pieces: of which words
     may be invented, for instance a tokenizer's: whoever has never copied a token gets names wrong that contain it.
+    by_hand: of the statements that are not from real prose, the share of sentences by hand (`core.world.everyday`).
     """
 
     def __init__(self, rng: random.Random, words: list[str] | None = None):
         self.rng, self.words = rng, words or []
         self.real: Any = None
         self.pieces: list[str] = []
+        self.by_hand = 0.6
 
     # ── words and values ──
 

@@ -18,7 +18,7 @@ CLAUSE = "clause"
 REAL = "real"
 EVERYDAY = "everyday"
 SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand
-SHARE_EVERYDAY, TWO = 0.6, 0.25  # of the rest sentences by hand; of these, so many are two; of the rest, in shares:
+TWO = 0.25  # of the sentences by hand, of which `World.by_hand` of the rest are, so many are two; then, in shares:
 COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # what is left are facts of two parts
 
 
@@ -70,7 +70,7 @@ def draw(world: World, about: Statement | None = None) -> Statement:
     while True:
         if world.real and world.rng.random() < SHARE_REAL and (drawn := world.real.draw()):
             return Statement(drawn[0], tuple(drawn[1]), "", REAL)
-        if world.rng.random() < SHARE_EVERYDAY:
+        if world.rng.random() < world.by_hand:
             one = draw_everyday(world, world.rng.random() < TWO)
             return Statement(f"{one.earlier} {one.text}".lstrip(), one.asked, "", EVERYDAY)
         kind = world.rng.random()

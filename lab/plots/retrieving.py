@@ -74,12 +74,11 @@ def score_histogram(found: LayerFound, layer: int, names: Names) -> go.Figure:
     edges = np.histogram_bin_edges(found.scores, 40)
     centres, figure = (edges[:-1] + edges[1:]) / 2, go.Figure()
     texts, counts = np.unique(found.owner, return_counts=True)
-    shown = [int(t) for t in texts[np.argsort(-counts)][:9]]
-    for t in shown:
-        values = found.scores[found.owner == t]
-        figure.add_bar(x=centres, y=np.histogram(values, edges)[0], name=name_of(t, names), width=edges[1] - edges[0],
-                       marker={"color": colour(t), "pattern": {"shape": pattern(t)}},
-                       customdata=np.full(40, t))  # fmt: skip
+    for t, members in _grouped([int(t) for t in texts[np.argsort(-counts)]]).items():
+        name, hue, shape = _look(t, members, names)
+        values = found.scores[np.isin(found.owner, members)]
+        figure.add_bar(x=centres, y=np.histogram(values, edges)[0], name=name, width=edges[1] - edges[0],
+                       marker={"color": hue, "pattern": {"shape": shape}}, customdata=np.full(40, t))  # fmt: skip
     cut = float(np.nanmin(found.got_score))
     above_bars = {"text": " cut-off", "yref": "paper", "y": 1.12, "xanchor": "left"}
     figure.add_vline(x=cut, line={"dash": "dash", "width": 2}, annotation=above_bars)
@@ -88,20 +87,30 @@ def score_histogram(found: LayerFound, layer: int, names: Names) -> go.Figure:
     return finish(figure, finding, "score", "tokens of Θ", bargap=0, margin={"l": 52, "r": 12, "t": 26, "b": 40})
 
 
+def _grouped(texts: list[int]) -> dict[int, list[int]]:
+    """A bar for each of the first texts; two or more that are left share one, under OTHERS."""
+    if len(texts) <= MOST_TEXTS + 1:
+        return {t: [t] for t in texts}
+    return {t: [t] for t in texts[:MOST_TEXTS]} | {OTHERS: texts[MOST_TEXTS:]}
+
+
+def _look(text: int, members: list[int], names: Names) -> tuple[str, str, str]:
+    """The name, colour and pattern of a bar."""
+    if text == OTHERS:
+        return f"{len(members)} other texts", MANY, ""
+    return name_of(text, names), colour(text), pattern(text)
+
+
 def provenance(seen: Retrieval, names: Names, layer: int | None = None) -> go.Figure:
     """C7. Which texts each layer's retrieved tokens came from, beside each text's share of Θ (chance)."""
     count, figure = len(seen.layers), go.Figure()
     rows = ["chance", *[str(index) for index in range(count)]]
     texts = sorted({int(t) for found in seen.layers for t in np.unique(found.got_owner)} | set(seen.long_counts))
     order = sorted(texts, key=lambda t: (not t, -seen.shares(layer).get(t, 0)))
-    bars = {t: [t] for t in order if t}  # the texts from the left, so that they align
-    if len(bars) > MOST_TEXTS + 1:
-        rest = list(bars)[MOST_TEXTS:]
-        bars = {t: [t] for t in order[:MOST_TEXTS]} | {OTHERS: rest}
+    bars = _grouped([t for t in order if t])  # the texts from the left, so that they align
     bars |= {t: [t] for t in order if not t}
     for t, members in bars.items():
-        name = f"{len(members)} other texts" if t == OTHERS else name_of(t, names)
-        hue, shape = (MANY, "") if t == OTHERS else (colour(t), pattern(t))
+        name, hue, shape = _look(t, members, names)
         shares = [sum(seen.long_counts.get(member, 0.0) for member in members)]
         shares += [float(np.isin(found.got_owner, members).mean()) if len(found.got_owner) else 0.0
                    for found in seen.layers]  # fmt: skip
