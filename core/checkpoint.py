@@ -165,6 +165,8 @@ def _from_llama(folder: Path, dtype: torch.dtype, allow_pickle: bool, settings: 
             raise ValueError(f"The weights in {folder} cannot be read ({error}); fetch them again.") from error
         model, info = loaded
         add_adapters(model, config)
+    if config.has_bos and isinstance(config.bos_token_id, int):  # as the authors' training begins
+        model.memory.bos.data[:] = model.model.embed_tokens.weight.data[config.bos_token_id].to(model.memory.bos.device)
     fresh = ("memory.", "retriever.", *(["lm_head"] if config.tie_word_embeddings else []))
     missing = {name for name in info["missing_keys"] if not any(part in name for part in fresh)}
     unexpected = {name for name in info["unexpected_keys"] if not name.endswith("rotary_emb.inv_freq")}

@@ -14,13 +14,15 @@ FINEWEB, SLIMPAJAMA = "HuggingFaceFW/fineweb-edu:CC-MAIN-2024-10", "cerebras/Sli
 class Stage:
     """One stage on documents (paper §3.3 and appendix; the numbers are those of the authors' code).
 
+    learning_rate, final_rate: for each memory of a step; on all processes together there may be many, see `times`.
     lengths: (share, fewest, most tokens) of the documents drawn; those below 2,048 come from the first source given to
     training, longer ones from the second. What a step does is drawn: full_text: a plain read of the document's
     beginning. single: one chunk is written, and only its K tokens are read, with the gradient through the write
     (sub-task 1). Otherwise up to `max_chunks` chunks are written without gradient and read behind the pool (sub-task
-    2). revisit: an earlier document is asked for again after others were written (sub-task 3). repeat: the target is
-    "Repeat:" and the chunks themselves instead of what follows. long_term: dropped tokens move to Θ and the retriever
-    brings some back. retriever: the weight of its loss.
+    2). revisit: where an earlier document has been followed by others, how often it is asked for again (sub-task 3);
+    of all steps that makes 13 to 15 in a hundred. repeat: the target is "Repeat:" and the chunks themselves instead of
+    what follows. long_term: dropped tokens move to Θ and the retriever brings some back. retriever: the weight of its
+    loss.
     """
 
     name: str
@@ -47,15 +49,20 @@ class Stage:
     def finished(self, step: int, figures: Mapping[str, float]) -> bool:
         return step >= self.steps
 
+    def times(self, factor: float) -> "Stage":
+        """With so many times the main learning rate; the authors' eight GPUs with one memory each make 8."""
+        return replace(self, learning_rate=factor * self.learning_rate, final_rate=factor * self.final_rate)
 
-SHORT = ((1.0, 0, 2048),)
-MIXED = ((0.2, 0, 2048), (0.2, 4096, 8192), (0.2, 8192, 16384), (0.2, 16384, 32768), (0.2, 32768, 65536))
+
+BRIEF = 2048  # tokens: shorter documents come from the first source
+SHORT = ((1.0, 0, BRIEF),)
+MIXED = ((0.2, 0, BRIEF), (0.2, 4096, 8192), (0.2, 8192, 16384), (0.2, 16384, 32768), (0.2, 32768, 65536))
 MOSTLY_SHORT = tuple((0.9 if not fewest else 0.025, fewest, most) for _, fewest, most in MIXED)
 
 PAPER = (
-    Stage("stage1", 1_200_000, 3.68e-4, 3.68e-5, SHORT, 50, single=0.20, full_text=0.10, revisit=0.13),
-    Stage("stage2", 1_000_000, 3.68e-5, 3.68e-5, MIXED, 100, single=0.10, full_text=0.05, revisit=0.14),
-    Stage("stage3", 800_000, 3.68e-5, 3.68e-5, MOSTLY_SHORT, 200, single=0.20, full_text=0.05, revisit=0.15,
+    Stage("stage1", 1_200_000, 4.6e-5, 4.6e-6, SHORT, 50, single=0.20, full_text=0.10, revisit=0.18),
+    Stage("stage2", 1_000_000, 4.6e-6, 4.6e-6, MIXED, 100, single=0.10, full_text=0.05, revisit=0.19),
+    Stage("stage3", 800_000, 4.6e-6, 4.6e-6, MOSTLY_SHORT, 200, single=0.20, full_text=0.05, revisit=0.19,
           long_term=True, retriever=1.0),
 )  # fmt: skip
 

@@ -54,9 +54,14 @@ def open_source(source: Source, seed: int = 0) -> datasets.IterableDataset:
         files = [path] if path.is_file() else sorted(path.rglob(f"*{suffix}"))
         random.Random(seed).shuffle(files)
         options: dict[str, Any] = {"sample_by": "document"} if suffix == ".txt" else {}
-        stream = datasets.load_dataset(
-            READERS[suffix], data_files=[str(file) for file in files], split="train", streaming=True, **options
-        )
+        try:
+            stream = datasets.load_dataset(
+                READERS[suffix], data_files=[str(file) for file in files], split="train", streaming=True, **options
+            )
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be read as documents ({type(error).__name__} {error}); it is empty or damaged."
+            ) from error
     else:
         name, _, configuration = source.data.partition(":")
         try:
@@ -93,6 +98,7 @@ class Documents:
         self._streams = [self._open(source) for source in self.sources]
         self._random = random.Random(f"{self.seed} {self.rank}")
         self._iterators: list[Iterator[Any] | None] = [None] * len(self.sources)
+        self._places: list[Any] = [stream.state_dict() for stream in self._streams]
 
     def _open(self, source: Source) -> datasets.IterableDataset:
         # No shuffle buffer: its content would be lost on a resume. Files are shuffled, hub corpora come shuffled.
@@ -108,14 +114,18 @@ class Documents:
         source = self.sources[which]
         for _ in range(2):  # a second pass over all of it finds nothing new
             for row in self._rows(which):
+                if not isinstance(row[source.field], str):
+                    continue  # a row may lack what others have
                 ids = self.tokenizer(row[source.field], add_special_tokens=False, verbose=False)["input_ids"]
                 if source.min_tokens <= len(ids) < source.max_tokens and len(ids) > 1:  # type: ignore[arg-type]
                     return list(ids)  # type: ignore[arg-type]
             self._iterators[which] = None
             self._streams[which] = self._open(source)
+            self._places[which] = self._streams[which].state_dict()
+        shared = f", for each of {self.num_ranks} processes" if self.num_ranks > 1 else ""
         raise ValueError(
-            f"{source.data} holds no document of {source.min_tokens} to {source.max_tokens} tokens; "
-            "it is empty, or the lengths asked for are wrong."
+            f"{source.data} holds no document of {source.min_tokens} to {source.max_tokens} tokens{shared}; "
+            "it is too small, or the lengths asked for are wrong."
         )
 
     def _rows(self, which: int) -> Iterator[Any]:
@@ -124,12 +134,20 @@ class Documents:
 
     def state_dict(self) -> dict[str, Any]:
         """Where this process's streams stand; JSON-like, for `load_state_dict` of the same sources and rank."""
-        streams = [stream.state_dict() for stream in self._streams]
-        return {"streams": streams, "random": self._random.getstate()}
+        for which, iterator in enumerate(self._iterators):
+            if iterator is not None:  # else the stream does not know yet from where it will go on
+                self._places[which] = self._streams[which].state_dict()
+        return {"streams": list(self._places), "random": self._random.getstate()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._iterators = [None] * len(self.sources)
-        for stream, place in zip(self._streams, state["streams"], strict=True):
+        places = state.get("streams", [])
+        if len(places) != len(self._streams):
+            raise ValueError(
+                f"The checkpoint stands in {len(places)} sources of documents, and there are {len(self._streams)} now; "
+                "name the same ones as before."
+            )
+        self._iterators, self._places = [None] * len(self.sources), list(places)
+        for stream, place in zip(self._streams, places, strict=True):
             stream.load_state_dict(place)
         version, numbers, gauss = state["random"]
         self._random.setstate((version, tuple(numbers), gauss))

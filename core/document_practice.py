@@ -1,9 +1,10 @@
 """The paper's training steps on documents: one continuous memory a row, and what is read from it is the next text.
 
-As the authors' code, with three choices of our own where it and the paper differ: all reads use the read adapter (the
-paper's rule; the code reads a single chunk with the write adapter), chunks that are read together with θ carry no
-gradient (the paper's rule; the code lets it slip through for one chunk), and revisits go by what was cached, not by
-the global step.
+As the authors' code, with choices of our own. Where it and the paper differ we follow the paper: all reads use the read
+adapter (the code reads a single chunk with the write adapter), chunks that are read together with θ carry no gradient
+(the code lets it slip through for one chunk), the retriever learns in stage 3 alone (the code also teaches it in stage
+2). Revisits go by what was cached, not by the global step; adapters have no dropout, with which a resume could not go
+the same way; a stage leaves θ, and no Θ, in the checkpoint that the next one starts from.
 """
 
 import random
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from .curriculum import Stage
+from .curriculum import BRIEF, Stage
 from .data import Document, Documents, Source, cut_document
 from .memory import Memory
 from .memory_file import load_memory, save_memory
@@ -26,6 +27,7 @@ from .reading import MemoryPrefix, new_memory, write
 from .state import Tokens
 
 OWNER = "training"
+LEAST_OF_LONG = 0.75  # of a chunk: the least that one of a long document holds
 REPEAT, UNPREDICTED = "Repeat:", 5  # tokens after the instruction that cannot be known
 RENEWED = 0.2  # with Θ: how often a document that was revisited is replaced by a newer one
 
@@ -34,13 +36,15 @@ class TaughtDocuments(MemoryPrefix):
     """Reads one memory, and collects the retriever's loss: tokens of `blocks` are the right ones.
 
     Paper §3.2 on the tokens of θ, with what the released code adds: detached states, both classes weighing the same,
-    and as the query a random beginning of the text.
+    and as the query a random beginning of the text, in every layer another one. Θ is searched with one, too (the code
+    draws it for each layer): all of the text would tell the retriever what is to be predicted.
     """
 
     def __init__(
-        self, model: MPlusForCausalLM, memory: Memory, mask: Tensor, blocks: tuple[int, int], rng: random.Random
-    ):
-        super().__init__(model, [memory], mask)
+        self, model: MPlusForCausalLM, memory: Memory, length: int, blocks: tuple[int, int], rng: random.Random,
+    ):  # fmt: skip
+        beginning = rng.randint(1, max(1, length - 1))
+        super().__init__(model, [memory], (torch.arange(length, device=model.device) < beginning).long()[None])
         self.blocks, self.rng, self.losses = blocks, rng, []
 
     def __call__(self, layer: int, normed: Tensor):
@@ -72,7 +76,7 @@ class TaughtDocuments(MemoryPrefix):
 class DocumentPractice(nn.Module):
     """Steps of a `Stage` for `batch` independent memories, whose losses are averaged.
 
-    sources: short documents first, then long ones; one source serves for both.
+    sources: short documents first, then long ones; one source serves for both. Raises ValueError for more.
     """
 
     def __init__(
@@ -80,6 +84,11 @@ class DocumentPractice(nn.Module):
         batch: int = 1, rank: int = 0, num_ranks: int = 1,
     ):  # fmt: skip
         super().__init__()
+        if not 1 <= len(sources) <= 2:
+            raise ValueError(
+                f"{len(sources)} sources are named; a stage has one of short documents and one of long ones. Put files "
+                "of one kind into a folder, and name that."
+            )
         self.model, self.tokenizer, self.sources, self.batch = model, tokenizer, sources, batch
         self.seed, self.rank, self.num_ranks = seed, rank, num_ranks
         self.rng = random.Random(f"{seed} {rank}")
@@ -91,9 +100,9 @@ class DocumentPractice(nn.Module):
 
     def prepare(self, stage: Stage) -> None:
         """Fresh memories and the documents of this stage."""
-        window = self.model.config.prompt_window
+        least = self.model.config.chunk_size + 1  # a shorter one leaves nothing to predict from what was written
         sources = [
-            Source(self.sources[0] if most <= window else self.sources[-1], share, fewest, most)
+            Source(self.sources[0] if most <= BRIEF else self.sources[-1], share, max(fewest, least), most)
             for share, fewest, most in stage.lengths
         ]
         self.documents = Documents(sources, self.tokenizer, self.seed, self.rank, self.num_ranks)
@@ -105,7 +114,7 @@ class DocumentPractice(nn.Module):
         losses, found = [], {}
         for row in range(self.batch):
             loss, name, taught = self._step(stage, row)
-            losses.append(loss + stage.retriever * taught)
+            losses.append(loss + stage.retriever * taught if stage.retriever else loss)
             found[name] = loss.item()
             found |= {"retriever_loss": taught.item()} if taught.requires_grad else {}
         return torch.stack(losses).mean(), found
@@ -116,12 +125,12 @@ class DocumentPractice(nn.Module):
         none = torch.zeros((), device=self.model.memory.new.device)
         if draw < stage.full_text:
             ids = next(self.documents)[: self.model.config.prompt_window]  # type: ignore[arg-type]
-            return self._read(memory, ids, 1, (0, 0))[0], "full_text", none
+            return self._read(memory, ids, 1, None)[0], "full_text", none
         if cached and cached[3] and draw < stage.full_text + stage.revisit:
             ids, start, blocks, _ = cached
             if not stage.long_term or self.rng.random() < RENEWED:
                 self.cached[row] = []
-            return self._named("revisit", self._read(memory, ids, start, tuple(blocks)))
+            return self._named("revisit", self._read(memory, ids, start, tuple(blocks) if stage.retriever else None))
         document = self._document()
         single, first = self.rng.random() < stage.single, memory.state.next_block
         repeat = self.rng.random() < stage.repeat
@@ -139,7 +148,8 @@ class DocumentPractice(nn.Module):
             self.cached[row] = [ids, start, list(blocks), 0]
         else:
             cached[3] += 1
-        return self._named("repeat" if repeat else "many", self._read(memory, ids, start, blocks))
+        read = self._read(memory, ids, start, blocks if stage.retriever else None)
+        return self._named("repeat" if repeat else "many", read)
 
     def _named(self, name: str, losses: tuple[Tensor, Tensor]) -> tuple[Tensor, str, Tensor]:
         return losses[0], name, losses[1]
@@ -148,7 +158,8 @@ class DocumentPractice(nn.Module):
         config = self.model.config
         while True:
             ids = next(self.documents)  # type: ignore[arg-type]
-            document = cut_document(ids, self.rng, config.min_chunk, config.chunk_size, config.prompt_window)
+            least = config.min_chunk if len(ids) < BRIEF else int(LEAST_OF_LONG * config.chunk_size)
+            document = cut_document(ids, self.rng, least, config.chunk_size, config.prompt_window)
             if document is not None:
                 return document
 
@@ -159,10 +170,13 @@ class DocumentPractice(nn.Module):
         ids = self.repeat + [token for chunk in chunks for token in chunk][:room]
         return ids, min(len(self.repeat) + UNPREDICTED, len(ids) - 1)
 
-    def _read(self, memory: Memory, ids: list[int], start: int, blocks: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _read(
+        self, memory: Memory, ids: list[int], start: int, blocks: tuple[int, int] | None
+    ) -> tuple[Tensor, Tensor]:
+        """(loss of the text, of the retriever if blocks are given: the numbers, from and below, of the right ones)."""
         packed = pack([[Passage(ids, start)]]).to(self.model.memory.new.device)
         self.tokens += len(ids)
-        prefix = TaughtDocuments(self.model, memory, torch.ones_like(packed.ids), blocks, self.rng)
+        prefix = TaughtDocuments(self.model, memory, len(ids), blocks or (0, 0), self.rng)
         loss = predict(self.model, packed, prefix, prefix.num_memory).loss
         return loss, torch.stack(prefix.losses).mean() if prefix.losses else torch.zeros_like(loss.detach())
 
@@ -177,6 +191,11 @@ class DocumentPractice(nn.Module):
         keys_of = self.model.memory_keys if self.model.config.num_retrieved and memory.state.logs else None
         memory.add(Tokens(block[:, 0].detach()), keys_of)
         return predict(self.model, packed, lambda layer, _: block[layer], block.shape[2]).loss
+
+    @torch.no_grad()
+    def leave_memory(self) -> None:
+        """Give the model the first memory's θ: a checkpoint starts from what was written, not from noise."""
+        self.model.memory.pool.copy_(self.memories[0].state.pool)
 
     @property
     def progress(self) -> dict[str, Any]:

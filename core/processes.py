@@ -1,6 +1,9 @@
 """What processes that train together tell each other; one process alone tells nobody."""
 
 import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -51,9 +54,31 @@ def mean_figures(processes: Accelerator, figures: dict[str, float]) -> dict[str,
     return {name: sum(found) / len(found) for name, found in values.items()}
 
 
-def first_says(processes: Accelerator, yes: bool) -> bool:
-    """What the first process says."""
-    flag = torch.tensor(int(yes), device=processes.device)
+def any_of(processes: Accelerator, *flags: bool) -> list[bool]:
+    """Which of these flags any process has raised."""
+    together = torch.tensor([int(flag) for flag in flags], device=processes.device)
     if processes.num_processes > 1:
-        torch.distributed.broadcast(flag, 0)
-    return bool(flag)
+        torch.distributed.all_reduce(together, torch.distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in together]
+
+
+@contextmanager
+def held_interrupts(processes: Accelerator) -> Iterator[Callable[[], bool]]:
+    """Of several processes Ctrl-C is noted and not raised, as all must stop after one step: yields whether it was.
+
+    One process alone is interrupted at once.
+    """
+    noted = False
+
+    def note(*_: object) -> None:
+        nonlocal noted
+        noted = True
+
+    if processes.num_processes == 1:
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: noted
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -50,7 +50,7 @@ def recipe_tokenizer(sources: Sequence[Source], vocab_size: int, seed: int) -> P
     def texts() -> Iterator[str]:
         for source in sources:
             for row in islice(open_source(source, seed), TEXTS):
-                yield row[source.field][:CHARACTERS]
+                yield (row[source.field] or "")[:CHARACTERS]
         world = World(random.Random(seed))
         for fact in islice(world.facts(), FACTS):
             yield f"{fact.fact} Question: {fact.question} Answer: {fact.answer}"

@@ -64,7 +64,8 @@ class GeneratedDocuments:
         return {}  # the world's Random is kept by the lessons
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        if state:
+            raise ValueError("The checkpoint was trained on documents, and there are none now; name them with --data.")
 
 
 class Prose:

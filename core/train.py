@@ -32,7 +32,8 @@ from .processes import accelerator
 from .rare_tokens import redraw_rare_tokens
 from .recipe import fill_pool, find_sources, recipe_model, recipe_optimizers, recipe_practice, recipe_tokenizer
 from .refit import refit_retrievers
-from .training import Training, checkpoints
+from .run_folder import checkpoints
+from .training import Training
 from .widening import is_narrower, widened
 
 
@@ -45,7 +46,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--base", help="checkpoint to start from: M+, widened if need be; for a stage also any Llama")
     parser.add_argument("--lessons", help="of the recipe these alone, on top of --base: 4, or 4-5; they count from 1")
     parser.add_argument("--steps", type=count, help="of each of these lessons, instead of as many as the plan says")
-    parser.add_argument("--rate", type=float, default=1.0, help="times the learning rates of these lessons")
+    parser.add_argument("--longer", type=float, default=1.0, help="times the steps of every lesson of a recipe")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="times the learning rates of these lessons, or of the stage"
+    )
     parser.add_argument("--keep-retrievers", action="store_true", help="those of --base are good: do not fit them anew")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", help="settings of a fresh base's memory")
     parser.add_argument("--data", nargs="*", default=[], help="files, folders or hub names of documents")
@@ -66,7 +70,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     """The model, its practice and its optimizers, ready to run."""
-    plan, sources = lessons_of(args.lessons, args.base, args.steps, args.rate), find_sources(args.data)
+    plan = lessons_of(args.lessons, args.base, args.steps, args.rate, args.longer)
+    sources = find_sources(args.data)
     found = checkpoints(args.out) if args.resume else []
     with processes.main_process_first():  # the others read what the first has made
         folder = found[-1] if found else args.out / "tokenizer"
@@ -92,10 +97,12 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
     return Training(processes, practice, plan, optimizers, tokenizer, args.out, 1.0, settle, args.local_steps)
 
 
-def lessons_of(wanted: str | None, base: str | None, steps: int | None = None, rate: float = 1.0) -> tuple[Lesson, ...]:
+def lessons_of(
+    wanted: str | None, base: str | None, steps: int | None = None, rate: float = 1.0, longer: float = 1.0
+) -> tuple[Lesson, ...]:
     """The recipe's lessons, or some: "4" or "4-5", of `steps` each if given, at so many times their learning rates.
 
-    Raises ValueError for others, and for some without a base.
+    longer: times the plan's steps. Raises ValueError for others, and for some without a base.
     """
     if (wanted is None) != (base is None):
         raise ValueError("--lessons and --base of a recipe go together: which lessons, and on top of what.")
@@ -103,13 +110,15 @@ def lessons_of(wanted: str | None, base: str | None, steps: int | None = None, r
         raise ValueError(f"--steps {steps} goes with --lessons, and a lesson has at least 1.")
     if rate <= 0 or (rate != 1 and wanted is None):
         raise ValueError(f"--rate {rate} goes with --lessons, and is more than 0.")
+    if longer <= 0 or (longer != 1 and steps):
+        raise ValueError(f"--longer {longer} is more than 0, and instead of --steps.")
+    plan = tuple(replace(each, steps=steps or max(1, round(longer * each.steps))) for each in MINI)
     if wanted is None:
-        return MINI
+        return plan
     first, _, last = wanted.partition("-")
     if not (first.isdigit() and (last or first).isdigit() and 1 <= int(first) <= int(last or first) <= len(MINI)):
         raise ValueError(f"--lessons is {wanted!r}; write one number of 1 to {len(MINI)}, or two as in 4-5.")
-    chosen = MINI[int(first) - 1 : int(last or first)]
-    return tuple(replace(each, steps=steps or each.steps, scale=rate * each.scale) for each in chosen)
+    return tuple(replace(each, scale=rate * each.scale) for each in plan[int(first) - 1 : int(last or first)])
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -130,6 +139,8 @@ def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
     """A stage of the paper on `--base`, with short and long documents from `--data` or from the hub."""
     if not args.base:
         raise ValueError("A stage needs a model to start from; name it with --base.")
+    if args.rate <= 0:
+        raise ValueError(f"--rate is {args.rate}; it is more than 0.")
     model = load_model(args.base, processes.device, **settings_of(args))
     tokenizer = AutoTokenizer.from_pretrained(find(args.base))
     stage = PAPER[args.stage - 1]
@@ -139,8 +150,9 @@ def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
         model, tokenizer, args.data or [FINEWEB, SLIMPAJAMA], args.seed, args.batch,
         processes.process_index, processes.num_processes,
     )  # fmt: skip
-    optimizers = stage_optimizers(model)
-    return Training(processes, practice, [stage], optimizers, tokenizer, args.out, local_steps=args.local_steps)
+    stage = stage.times(args.rate * args.batch * processes.num_processes)
+    optimizers, leave = stage_optimizers(model), lambda practice, _: practice.leave_memory()
+    return Training(processes, practice, [stage], optimizers, tokenizer, args.out, None, leave, args.local_steps)
 
 
 def settle(practice: Practice, lesson: Lesson) -> None:
@@ -171,22 +183,36 @@ def main(argv: list[str] | None = None) -> int:
         if args.refit_retrievers:
             refit(args)
             return 0
+        if not args.resume and checkpoints(args.out):
+            raise ValueError(f"{args.out} holds a training already; go on with --resume, or name another --out.")
         start = start_recipe if args.recipe else start_stage
         training = start(args, accelerator(args.precision))
         if args.resume and not training.resume():
             raise ValueError(f"There is no checkpoint under {args.out} to resume; start without --resume.")
-        show(training, args)
+        return show(training, args)
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"Interrupted; everything is saved under {args.out}, --resume goes on.", file=sys.stderr)
+        print("Interrupted before there was anything to save.", file=sys.stderr)
+        return 130
+
+
+def show(training: Training, args: argparse.Namespace) -> int:
+    """Run behind a progress bar over the steps of the present phase; 0, or 130 if it was interrupted, and saved."""
+    try:
+        run(training, args)
+    except KeyboardInterrupt:
+        training.save()  # unless it has been
+        if training.accelerator.is_main_process:
+            print(f"Interrupted; everything is saved under {args.out}, --resume goes on.", file=sys.stderr)
         return 130
     return 0
 
 
-def show(training: Training, args: argparse.Namespace) -> None:
-    """Run behind a progress bar over the steps of the present phase."""
+def run(training: Training, args: argparse.Namespace) -> None:
+    if training.state.phase == len(training.plan):
+        print(f"The training under {args.out} is at its end; name another --out for a new one.")
     main_process, phase = training.accelerator.is_main_process, -1
     bar = tqdm(disable=not main_process or not sys.stderr.isatty())
     started = time.monotonic()

@@ -1,8 +1,5 @@
 """The training loop: any practice, any plan of phases, one process or many, and a run that survives being killed."""
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,7 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from .checkpoint import save_model
 from .model import MPlusForCausalLM
-from .processes import first_says, first_weights, mean_figures, mean_weights
+from .processes import any_of, first_weights, held_interrupts, mean_figures, mean_weights
+from .run_folder import RunFolder, checkpoints
 
 MEMORY_OF_FIGURES = 0.95  # running means: what a step leaves of the mean before it
 AGREE_EVERY = 10  # steps between two exchanges of figures among processes
@@ -71,13 +69,13 @@ class Training:
         local_steps: int = 1,
     ):
         self.accelerator, self.practice, self.plan, self.tokenizer = accelerator, practice, plan, tokenizer
-        self.out, self.clip, self.state, self.before_export = out, clip, TrainState(), before_export
+        self.folder, self.clip, self.state = RunFolder(out, accelerator), clip, TrainState()
+        self.before_export, self._saved = before_export, None
         if local_steps < 1:
             raise ValueError(f"local_steps is {local_steps}; processes average their weights after 1 step or more.")
         self.local_steps = local_steps
         self.wrapped, *self.optimizers = accelerator.prepare(practice, *optimizers)
         self.wrapped.train()
-        out.mkdir(parents=True, exist_ok=True)
 
     @property
     def model(self) -> MPlusForCausalLM:
@@ -86,33 +84,44 @@ class Training:
     def run(self, log_every: int = 20, save_minutes: float = 3.0, max_steps: int | None = None) -> Iterator[dict]:
         """Train to the end of the plan, or for `max_steps`; yields a record every `log_every` steps.
 
-        Saves every few minutes, after each phase, and when it is interrupted. Raises ValueError if the loss is not a
-        number any more.
+        Saves every few minutes, after each phase, and when it is interrupted: of several processes, at the next step
+        after which they have the same weights. Raises ValueError if the loss is not a number any more.
         """
+        with held_interrupts(self.accelerator) as interrupted:
+            try:
+                yield from self._run(log_every, save_minutes, max_steps, interrupted)
+            except KeyboardInterrupt:
+                self.save()
+                raise
+
+    def _run(
+        self, log_every: int, save_minutes: float, max_steps: int | None, interrupted: Callable[[], bool]
+    ) -> Iterator[dict]:
         saved, started, tokens = time.monotonic(), time.monotonic(), int(self.practice.tokens)  # type: ignore
         ended = None if max_steps is None else self.state.total + max_steps
-        try:
-            while self.state.phase < len(self.plan) and self.state.total != ended:
-                phase = self.plan[self.state.phase]
-                if not self.state.step:
-                    self.practice.prepare(phase)  # type: ignore[operator]
-                    first_weights(self.accelerator, self.model)  # it may have changed them, each by chance of its own
-                loss = self._step(phase)
-                if self.state.total % log_every == 0:
-                    passed = time.monotonic() - started
-                    self.state.seconds += passed
-                    speed = (int(self.practice.tokens) - tokens) / passed  # type: ignore[arg-type]
-                    yield self._record(phase, loss, speed)
-                    started, tokens = time.monotonic(), int(self.practice.tokens)  # type: ignore[arg-type]
-                if phase.finished(self.state.step, self.state.agreed):
-                    self._finish(phase)
-                    saved = time.monotonic()
-                elif self._together and first_says(self.accelerator, time.monotonic() - saved > 60 * save_minutes):
+        while self.state.phase < len(self.plan) and self.state.total != ended:
+            phase = self.plan[self.state.phase]
+            if not self.state.step:
+                self.practice.prepare(phase)  # type: ignore[operator]
+                first_weights(self.accelerator, self.model)  # it may have changed them, each by chance of its own
+            loss = self._step(phase)
+            if self.state.total % log_every == 0:
+                passed = time.monotonic() - started
+                self.state.seconds += passed
+                speed = (int(self.practice.tokens) - tokens) / passed  # type: ignore[arg-type]
+                yield self._record(phase, loss, speed)
+                started, tokens = time.monotonic(), int(self.practice.tokens)  # type: ignore[arg-type]
+            if phase.finished(self.state.step, self.state.agreed):
+                self._finish(phase)
+                saved = time.monotonic()
+            if self._together:
+                due = time.monotonic() - saved > 60 * save_minutes
+                due, stopped = any_of(self.accelerator, due, interrupted())
+                if stopped:
+                    raise KeyboardInterrupt
+                if due:
                     self.save()
                     saved = time.monotonic()
-        except KeyboardInterrupt:
-            self.save()
-            raise
         self.save()
 
     def _step(self, phase: Phase) -> float:
@@ -157,7 +166,8 @@ class Training:
         if name and self.accelerator.is_main_process:
             if self.before_export:
                 self.before_export(self.practice, phase)
-            self.export(self.out / name)
+            self.export(self.folder.path / name)
+        first_weights(self.accelerator, self.model)  # which may be other ones since, as after a refit
         self.state.phase, self.state.step = self.state.phase + 1, 0
         self.state.figures, self.state.agreed = {}, {}
         self.save()
@@ -178,12 +188,10 @@ class Training:
             "step": self.state.total, "phase": phase.name, "phase_step": self.state.step,
             "seconds": round(self.state.seconds, 2), "tokens_per_second": round(speed, 1), **figures,
         }  # fmt: skip
-        if self.accelerator.is_main_process:
-            with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        self.folder.note(record)
         return record
 
-    # ── files ──
+    # ── what outlives the process ──
 
     def export(self, folder: Path) -> None:
         """A checkpoint that `core.load` takes: weights, configuration, tokenizer."""
@@ -191,60 +199,49 @@ class Training:
         self.tokenizer.save_pretrained(folder)
 
     def save(self) -> None:
-        """Write everything a resume needs under `out`; a kill at any moment leaves the last whole checkpoint."""
+        """Write everything a resume needs under `out`, unless this moment has been saved."""
         self._average()
-        folder = self.out / f"checkpoint-{self.state.total:08d}"
-        partial = folder.with_suffix(".partial")
-        if self.accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
-            self.export(partial)
-            optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-            torch.save({"state": asdict(self.state), "optimizers": optimizers}, partial / "training.pt")
-        self.accelerator.wait_for_everyone()
-        torch.save(self.practice.progress, partial / f"rank{self.accelerator.process_index}.pt")
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(partial, folder)
-            for old in checkpoints(self.out)[:-1]:
-                shutil.rmtree(old)
-        self.accelerator.wait_for_everyone()
+        moment = self.state.phase, self.state.total
+        if moment == self._saved:
+            return
+        optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
+        shared = {"plan": self._names, "state": asdict(self.state), "optimizers": optimizers}
+        own = {"progress": self.practice.progress, "figures": self.state.figures}
+        if self.local_steps > 1:
+            own["optimizers"] = optimizers
+        self.folder.keep(self.state.total, self.export, shared, own)
+        self._saved = moment
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint under `out`; False where there is none.
 
-        Raises ValueError if it was written by another number of processes.
+        Raises ValueError if it is of another plan, model or kind of data, or of another number of processes.
         """
-        found = checkpoints(self.out)
+        found = checkpoints(self.folder.path)
         if not found:
             return False
-        load_model(self.model, str(found[-1] / "model.safetensors"))
-        rank = found[-1] / f"rank{self.accelerator.process_index}.pt"
-        if len(list(found[-1].glob("rank*.pt"))) != self.accelerator.num_processes:
+        shared, own = self.folder.read(found[-1])
+        if shared["plan"] != self._names:
             raise ValueError(
-                f"{found[-1]} was written by {len(list(found[-1].glob('rank*.pt')))} processes and is resumed by "
-                f"{self.accelerator.num_processes}; start as many as before."
+                f"{found[-1]} is of a training in {', '.join(shared['plan'])}, and this one is in "
+                f"{', '.join(self._names)}; resume with the line it was started by, or name another --out."
             )
-        saved = torch.load(found[-1] / "training.pt", weights_only=True, map_location="cpu")
-        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+        try:
+            load_model(self.model, str(found[-1] / "model.safetensors"))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{found[-1]} holds a model of another shape; resume with the line it was started by, or name another "
+                "--out."
+            ) from error
+        for optimizer, state in zip(self.optimizers, own.get("optimizers") or shared["optimizers"], strict=True):
             optimizer.load_state_dict(state)
-        self.state = TrainState(**saved["state"])
+        self.state = TrainState(**{**shared["state"], "figures": own["figures"]})
         under_way = self.plan[self.state.phase] if self.state.step else None
-        progress = torch.load(rank, weights_only=True, map_location="cpu")
-        self.practice.load_progress(progress, under_way)  # type: ignore[operator]
-        self._forget_records()
+        self.practice.load_progress(own["progress"], under_way)  # type: ignore[operator]
+        self.folder.forget_behind(self.state.total)
+        self._saved = self.state.phase, self.state.total
         return True
 
-    def _forget_records(self) -> None:
-        """Records behind the checkpoint will be written again."""
-        path = self.out / "metrics.jsonl"
-        if self.accelerator.is_main_process and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.state.total]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-
-def checkpoints(out: Path) -> list[Path]:
-    """Whole checkpoints under a folder, oldest first."""
-    return sorted(path for path in out.glob("checkpoint-*") if path.suffix != ".partial")
+    @property
+    def _names(self) -> list[str]:
+        return [phase.name for phase in self.plan]

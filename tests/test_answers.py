@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab.ablate import LAYER, LONG_TERM, NOTHING, RETRIEVER, TEXT, ablate
+from lab.ablate import LAYER, LONG_TERM, NOTHING, RETRIEVER, TEXT, ablate, encode_answer
 from lab.compare import retention_job, side_by_side
 from lab.models import TINY
 from lab.stopwatch import answer_steps, copy_seconds
@@ -27,6 +27,14 @@ def test_ablation_scores_what_generation_saw(told):
     answer = told.branch.answer
     result = ablate(told.reader, told.branch.last.question, answer.tokens, LONG_TERM)
     assert min(result.before) >= -np.log(told.loaded.model.config.vocab_size)
+
+
+def test_an_expected_answer_is_the_tokens_that_would_be_generated(told):
+    """A space is in the first token for some tokenizers and put there by others: twice would be another answer."""
+    tokenizer = told.loaded.tokenizer
+    asked = tokenizer("Question: Who? Answer:", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("Question: Who? Answer: Banana 9", add_special_tokens=False)["input_ids"]
+    assert encode_answer("Banana 9", tokenizer) == whole[len(asked) :]
 
 
 def test_taking_nothing_away_is_not_offered(told):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # From bottom to top; a module imports from lower floors only. core/__init__.py is the roof and imports what it likes.
 FLOORS = (
     "config arguments sources log claim commits placement base_bits products tiles weights world packing "
-    "tokenizer_training processes",
+    "tokenizer_training processes run_folder",
     "matching choice laying",
     "kernels prefill short_term attention prefix adapters disk quantised retriever rules prompts curriculum data muon",
     "state tier drops cache lexical_start fitting index",

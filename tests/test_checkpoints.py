@@ -133,6 +133,9 @@ def test_without_memory_a_base_computes_what_it_did_bit_for_bit(tmp_path, shape,
     assert (tmp_path / INDEX).is_file(), "not sharded"
     model = load_model(tmp_path, **{**MEMORY, "lora_rank": adapters})
     assert torch.equal(model(PROMPT).logits, plain(PROMPT).logits)
+    assert all(
+        torch.equal(bos[0], plain.model.embed_tokens.weight[plain.config.bos_token_id]) for bos in model.memory.bos
+    )
     plain, model = (kind.to(dtype=torch.float32) for kind in (plain, model))
     settings = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 257}
     assert torch.equal(model.generate(PROMPT, **settings), plain.generate(PROMPT, **settings))

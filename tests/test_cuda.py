@@ -19,7 +19,7 @@ from core.decoding import prepare_for_answers
 from core.placement import look_up_on_host
 from core.prefix import PrefixBuffer
 from core.reading import new_memory, read_logits, write
-from core.training import checkpoints
+from core.run_folder import checkpoints
 from tests.learners import little_training
 from tests.toys import toy_mplus
 

@@ -95,6 +95,37 @@ def test_the_repeat_task_asks_for_the_chunks_themselves(data):
     assert ids[len(practice.repeat) :][:8] == document.chunks[0][:8] and start == len(practice.repeat) + 5
 
 
+def watched(function, look):
+    def call(*arguments):
+        look(*arguments)
+        return function(*arguments)
+
+    return call
+
+
+def test_documents_of_one_chunk_and_more_than_two_sources_are_refused(tmp_path):
+    (tmp_path / "short.jsonl").write_text('{"text": "a few words"}\n' * 3)
+    _, practice = practice_on(str(tmp_path / "short.jsonl"), STAGE)
+    with pytest.raises(ValueError, match="holds no document of"):
+        practice(STAGE)
+    with pytest.raises(ValueError, match="3 sources are named"):
+        DocumentPractice(practice.model, practice.tokenizer, ["a", "b", "c"], seed=0)
+
+
+def test_a_stage_leaves_the_memory_it_wrote_and_is_not_told_what_it_predicts(data):
+    stage = replace(STAGE, single=0.0, full_text=0.0, revisit=0.0, retriever=0.0)
+    model, practice = practice_on(data, stage)
+    asked, lengths = [], []
+    model.retriever_queries = watched(model.retriever_queries, lambda _, states: asked.append(len(states)))
+    practice._read = watched(practice._read, lambda _, ids, *rest: lengths.append(len(ids)))
+    figures = step(stage, practice, model, 6)
+    assert "retriever_loss" not in figures and not any("retriever" in name for name in moved(model))
+    assert asked and max(asked) < max(lengths) and len(asked) % model.config.num_hidden_layers == 0
+    noise = model.memory.pool.clone()
+    practice.leave_memory()
+    assert torch.equal(model.memory.pool, practice.memories[0].state.pool) and not torch.equal(model.memory.pool, noise)
+
+
 def test_a_resumed_stage_goes_the_same_way(data, tmp_path):
     def training(out):
         model, practice = practice_on(data, STAGE)

@@ -286,12 +286,27 @@ def test_documents_resume_where_they_stood_and_ranks_share_them(tmp_path):
     seen = [{tuple(next(rank)) for _ in range(3)} for rank in ranks]
     assert not seen[0] & seen[1] and len(seen[0] | seen[1]) == 6
     assert {tuple(ids) for ids in first} <= seen[0] | seen[1]
+    again = Documents(sources, TOKENIZER, seed=1)
+    again.load_state_dict(state)
+    twice = Documents(sources, TOKENIZER, seed=1)
+    twice.load_state_dict(again.state_dict())  # saved again before anything was drawn
+    assert [next(twice) for _ in range(9)] == later
+    with pytest.raises(ValueError, match="stands in 1 sources of documents, and there are 2"):
+        Documents(sources * 2, TOKENIZER).load_state_dict(state)
+    with pytest.raises(ValueError, match="for each of 7 processes"):
+        next(Documents(sources, TOKENIZER, rank=6, num_ranks=7))
 
 
 def test_json_lines_and_wrong_sources(tmp_path):
     (tmp_path / "some.jsonl").write_text('{"text": "one two three four"}\n{"text": "five six seven eight"}\n')
     documents = Documents([Source(str(tmp_path / "some.jsonl"))], TOKENIZER)
     assert {TOKENIZER.decode(next(documents)) for _ in range(2)} == {" one two three four", " five six seven eight"}
+    rows = ['{"text": null}', '{"other": 1}', '{"text": "nine ten"}']
+    (tmp_path / "gaps.jsonl").write_text("\n".join(rows))
+    assert TOKENIZER.decode(next(Documents([Source(str(tmp_path / "gaps.jsonl"))], TOKENIZER))) == " nine ten"
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(ValueError, match="empty or damaged"):
+        Documents([Source(str(tmp_path / "empty.jsonl"))], TOKENIZER)
     with pytest.raises(ValueError, match="columns"):
         Documents([Source(str(tmp_path / "some.jsonl"), field="body")], TOKENIZER)
     with pytest.raises(ValueError, match="holds no document of 500"):

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 import core
 from core import train
 from core.curriculum import MINI, PAPER
-from core.training import checkpoints
-from tests.learners import PLAN, little_training
+from core.model import MPlusForCausalLM
+from core.run_folder import checkpoints
+from tests.learners import PLAN, little_config, little_training
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,24 +75,51 @@ def test_steps_alone_are_at_least_one(tmp_path):
         little_training(tmp_path, local_steps=0)
 
 
-@pytest.mark.parametrize("local_steps", [1, 3])
-def test_two_processes_learn_from_different_lessons_and_keep_the_same_weights(tmp_path, local_steps):
-    """After every step, or after every third, where each goes on alone in between."""
+def two_processes(*arguments) -> list[dict]:
     launch = "-m torch.distributed.run --nproc-per-node=2 --rdzv-backend=c10d --rdzv-endpoint=localhost:0"
-    command = [sys.executable, *launch.split(), "-m", "tests.two_processes", str(tmp_path), str(local_steps)]
+    command = [sys.executable, *launch.split(), "-m", "tests.two_processes", *map(str, arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-3000:]
-    first, second = (torch.load(tmp_path / f"weights{rank}.pt", weights_only=True) for rank in range(2))
+    return [torch.load(arguments[0] / f"seen{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.mark.parametrize("local_steps", [1, 3])
+def test_two_processes_learn_from_different_lessons_and_keep_the_same_weights(tmp_path, local_steps):
+    """After every step, or after every third, where each goes on alone in between. What the first process changes when
+    a lesson's model is kept, as it does with refitted retrievers, both go on with, and not with a mean."""
+    first, second = (seen["after"] for seen in two_processes(tmp_path, local_steps))
     same = [all(torch.equal(one[name], other[name]) for name in one) for one, other in zip(first, second, strict=True)]
     assert same == [number % local_steps == 0 for number in (1, 2, 3, 4)]
+    for after in (first, second):
+        assert (after[3]["memory.new"] - after[2]["memory.new"] - 1).abs().max() < 0.1
     states = [torch.load(path, weights_only=True) for path in sorted(checkpoints(tmp_path)[-1].glob("rank*.pt"))]
-    assert len(states) == 2 and states[0]["lessons"]["random"] != states[1]["lessons"]["random"]
+    assert len(states) == 2 and states[0]["progress"]["lessons"]["random"] != states[1]["progress"]["lessons"]["random"]
+    assert states[0]["figures"] != states[1]["figures"]
+    assert all(("optimizers" in state) == (local_steps > 1) for state in states)
+
+
+@pytest.mark.parametrize(("local_steps", "stopped"), [(1, 2), (3, 3)])
+def test_an_interrupt_of_one_process_stops_and_saves_both_after_the_same_step(tmp_path, local_steps, stopped):
+    assert [seen["stopped"] for seen in two_processes(tmp_path, local_steps, "interrupt")] == [stopped, stopped]
+    assert [found.name for found in checkpoints(tmp_path)] == [f"checkpoint-0000000{stopped}"]
+
+
+def test_a_folder_holds_one_training(tmp_path):
+    list(little_training(tmp_path).run(max_steps=2))
+    with pytest.raises(ValueError, match="is of a training in first, second, third, and this one is in second, third"):
+        little_training(tmp_path, PLAN[1:]).resume()
+    training = little_training(tmp_path)
+    training.practice.model = MPlusForCausalLM(little_config(hidden_size=168))
+    with pytest.raises(ValueError, match="another shape"):
+        training.resume()
 
 
 def test_the_curricula_say_what_they_promise():
     stage1, stage2, stage3 = PAPER
-    assert stage1.rates(0)["main"] == 3.68e-4 and stage1.rates(50_000)["main"] == pytest.approx(2.024e-4)
-    assert stage2.rates(7)["main"] == stage3.rates(10**6)["main"] == 3.68e-5
+    on_eight = stage1.times(8)
+    assert on_eight.rates(0)["main"] == pytest.approx(3.68e-4)
+    assert on_eight.rates(50_000)["main"] == pytest.approx(2.024e-4)
+    assert stage2.rates(7)["main"] == stage3.rates(10**6)["main"] == 4.6e-6
     assert (stage3.long_term, stage3.retriever) == (True, 1.0) and not stage2.long_term
     for stage in PAPER:
         assert sum(share for share, _, _ in stage.lengths) == pytest.approx(1.0)
@@ -114,6 +142,7 @@ def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
     exact = ["--precision", "no"]
     line = f"--recipe mini --lessons 4 --base memoryllm-mini --data {tmp_path / 'book.txt'} --out {tmp_path / 'run'}"
     assert train.main([*line.split(), "--max-steps", "1", *exact]) == 0
+    assert train.main([*line.split(), *exact]) == 1 and "holds a training already" in capsys.readouterr().err
     base, found = (core.load_model(name) for name in ("memoryllm-mini", checkpoints(tmp_path / "run")[-1]))
     changed = [
         name for (name, old), new in zip(base.named_parameters(), found.parameters(), strict=True) if (old != new).any()
@@ -124,6 +153,8 @@ def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
         ("--base memoryllm-mini", "go together"),
         ("--lessons 7 --base memoryllm-mini", "1 to 6"),
         ("--rate 0.5", "goes with --lessons"),
+        ("--longer 0", "more than 0"),
+        ("--lessons 4 --base memoryllm-mini --steps 3 --longer 2", "instead of --steps"),
         ("--lessons 4 --base memoryllm-mini --rate 0", "more than 0"),
         ("--lessons 4-x --base memoryllm-mini", "1 to 6"),
         ("--lessons 5 --base memoryllm-mini", "retrieves nothing"),
@@ -145,3 +176,4 @@ def test_lessons_take_other_steps_and_rates():
     assert lesson.rates(15) == {name: pytest.approx(0.5 * rate) for name, rate in expected.items()}
     assert [each.steps for each in train.lessons_of(f"{last - 1}-{last}", "mini")] == [each.steps for each in MINI[-2:]]
     assert train.lessons_of(None, None) == MINI
+    assert [each.steps for each in train.lessons_of(None, None, longer=2.5)] == [2.5 * each.steps for each in MINI]

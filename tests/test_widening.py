@@ -10,7 +10,7 @@ from core.curriculum import SHAPES
 from core.objectives import merged
 from core.reading import new_memory, read_logits, write
 from core.recipe import recipe_model
-from core.training import checkpoints
+from core.run_folder import checkpoints
 from core.widening import is_narrower, widened
 from tests.learners import LITTLE, little_config
 
