@@ -85,6 +85,27 @@ def test_the_aims_are_told_as_measured(row, cells, gates):
     assert row_of(row).endswith(f" | {cells.format(*map(measured, gates))} |")
 
 
+def test_the_recipe_is_told_as_measured():
+    """In its own card, in mini's and in README."""
+    rows = {name: json.loads((RESULTS.parent / "mini-recipe" / f"{name}.json").read_text())["rows"]
+            for name in ("prose", "generated", "words", "untouched")}  # fmt: skip
+    card = told(ROOT / "models" / "mini-recipe" / "README.md")
+    for name in ("prose", "generated"):
+        for method in ("mplus", "memoryllm", "random-retriever", "question-only"):
+            assert line(rows[name], WITHIN, method=method) in card
+    far = [100 * row["accuracy"] for name in ("prose", "generated") for row in rows[name]
+           if row["distance"] == 160_000 and row["method"] == "mplus"]  # fmt: skip
+    assert f"160,000 tokens of prose {far[0]:.0f} %, of similar facts {far[1]:.0f}" in told(README)
+    assert f"160,000 tokens of prose {far[0]:.0f} %, of similar facts {far[1]:.0f}" in told(CARD)
+    for name, group, start in (
+        ("words", "fact", "own words, at once and after 2,000 tokens"), ("untouched", "untouched fact", "untouched"),
+        ("untouched", "independent fact", "independent"), ("untouched", "second independent fact", "second independent"),
+    ):  # fmt: skip
+        found = [100 * row["accuracy"] for row in rows[name]
+                 if row["method"] == "mplus" and row["group"] in (f"{group} 0", f"{group} 2000")]  # fmt: skip
+        assert len(found) == 2 and "{:.1f}, {:.1f} %".format(*found) in card.partition(f"| {start} |")[2][:60]
+
+
 def test_ten_million_tokens_are_told_as_measured():
     (row,) = result("ten-million")["rows"]
     assert row_of("after ten million").endswith(f" | {round(row['accuracy'] * row['n'])} of {row['n']} |")
