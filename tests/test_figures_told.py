@@ -98,8 +98,8 @@ def test_the_recipe_is_told_as_measured():
     assert f"160,000 tokens of prose {far[0]:.0f} %, of similar facts {far[1]:.0f}" in told(README)
     assert f"160,000 tokens of prose {far[0]:.0f} %, of similar facts {far[1]:.0f}" in told(CARD)
     for name, group, start in (
-        ("words", "fact", "own words, at once and after 2,000 tokens"), ("untouched", "untouched fact", "untouched"),
-        ("untouched", "independent fact", "independent"), ("untouched", "second independent fact", "second independent"),
+        ("words", "fact", "own words, at once and after 2,000 tokens"),
+        *(("untouched", f"{who} fact", who) for who in ("untouched", "independent", "second independent")),
     ):  # fmt: skip
         found = [100 * row["accuracy"] for row in rows[name]
                  if row["method"] == "mplus" and row["group"] in (f"{group} 0", f"{group} 2000")]  # fmt: skip
