@@ -82,7 +82,7 @@ def test_a_journal_forgets_half_a_line_and_refuses_other_settings(tmp_path):
         file.write('{"item": 3, "sco')
     again = Journal(path, {"model": "a"}, ("item",))
     assert [row["item"] for row in again] == [1, 2] and (2,) in again and (3,) not in again
-    again.add([{"item": 3, "score": 1}])
+    again.add([{"item": 3, "score": 1, "said": "a\u2028b\x85c"}])  # which are ends of lines, but not of JSON's
     assert len(list(Journal(path, {"model": "a"}, ("item",)))) == 3
     with pytest.raises(ValueError, match="model 'a' there, 'b' now"):
         Journal(path, {"model": "b"}, ("item",))

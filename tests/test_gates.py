@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from core.evaluate import main, parser
-from core.evaluation import gate_runs
+from core.evaluation import gate_runs, replay_commands
+from core.evaluation.commands import load_any
 from core.evaluation.curves import chance
 from core.evaluation.gate_runs import RUNS, Run, arguments
 from core.evaluation.gates import table, verdicts
@@ -115,6 +116,29 @@ def test_gates_run_go_on_and_leave_a_table(tmp_path, monkeypatch, capsys):
     assert content["quick"] and [gate["met"] for gate in content["gates"] if gate["gate"] == "3"] == [None, None]
     assert main([*line, "--only", "nonsense"]) == 2
     assert "Not made:\nmillion: There is no text absent.txt" in printed.out
+
+
+def test_gates_measure_as_they_are_told_and_remove_only_what_is_theirs(tmp_path, monkeypatch, capsys):
+    toy_checkpoints(tmp_path)
+    (tmp_path / "text.txt").write_text("It was a fine day and nobody had anything better to do than to walk. " * 20)
+    monkeypatch.setattr(gate_runs, "RUNS", TINY)
+    out, asked = tmp_path / "out", []
+
+    def load(name, device, dtype, **settings):
+        asked.append(dtype)
+        return load_any(name, device, **settings)
+
+    monkeypatch.setattr(replay_commands, "load_any", load)
+    line = ["gates", "--model", str(tmp_path / "mplus"), "--data", str(tmp_path / "text.txt"), "--quick", "--out",
+            str(out), "--dtype", "bfloat16"]  # fmt: skip
+    assert main([*line, "--only", "compression"]) == 0 and set(asked) == {"bfloat16"}
+    assert len((out / "compression-2.jsonl").read_text().splitlines()) > 1
+    assert main([*line, "--only", "compression", "--no-resume", "--minutes", "0"]) == 0
+    assert "nothing was answered in the time given" in capsys.readouterr().err
+    assert len((out / "compression-2.jsonl").read_text().splitlines()) == 1
+    (out / "prose.jsonl").write_text('{"my": "own"}\n')
+    assert main([*line, "--only", "prose", "--no-resume"]) == 0
+    assert "holds no answers of a run" in capsys.readouterr().err and "own" in (out / "prose.jsonl").read_text()
 
 
 def test_what_other_weights_have_measured_is_not_claimed(tmp_path):

@@ -83,7 +83,7 @@ TASKS = {
     "facts": ["--data", "{root}/several.jsonl", "--distractors", "{root}/book.txt", "--lengths", "0,60"],
     "longbench": ["--data", "{root}/longbench", "--sets", "hotpotqa,qasper", "--length", "300"],
     "babilong": ["--data", "{root}/babilong.jsonl", "--lengths", "1k"],
-    "babilong built": ["--data", "{root}", "--book", "{root}/book.txt", "--lengths", "0,300"],
+    "babilong built": ["--data", "{root}", "--book", "{root}/book.txt", "--lengths", "0,300", "--tasks", " qa1, "],
     "ruler": ["--data", "{root}/niah_single_1.jsonl"],
     "ruler built": ["--book", "{root}/book.txt", "--lengths", "100,200", "--num", "2", "--needles", "2"],
     "longbook": ["--data", "{root}/longbook.jsonl"],

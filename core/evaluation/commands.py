@@ -18,7 +18,7 @@ from ..model import MPlusForCausalLM
 from ..official import is_official
 from . import babilong, cost, dialogue, examples, longbench, longbook, own_words, ruler
 from .plots import plot_bars
-from .records import Journal, Row, markdown, write_json
+from .records import Journal, Row, check_journal, markdown, write_json
 from .texts import load_stream, names, numbers
 
 Say = Callable[[str], None]
@@ -56,17 +56,24 @@ def weights(name: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def journal_path(args: argparse.Namespace) -> Path:
-    """Where the answers go: beside the result. Without --resume an earlier journal is removed."""
+def journal_path(args: argparse.Namespace, part: str = "") -> Path:
+    """Where the answers go, or a part of them: beside the result. With --no-resume an earlier journal is removed.
+
+    Raises ValueError if something else lies there, which would be lost.
+    """
     args.json = args.json or str(Path(args.out) / f"{args.task}.json")
     path = Path(args.json).with_suffix(".jsonl")
+    path = path.with_name(f"{path.stem}{part}{path.suffix}")
+    check_journal(path)
     if not args.resume:
         path.unlink(missing_ok=True)
     return path
 
 
 def finish(args: argparse.Namespace, content: Row, table: str) -> str:
-    """Write the result and its table; returns the table."""
+    """Write the result and its table; returns the table. Raises ValueError if there is nothing in it."""
+    if content.get("rows") == []:
+        raise ValueError(f"{args.task}: nothing was answered in the time given; give it more --minutes.")
     command = {"task": args.task, "command": "python -m core.evaluate " + " ".join(map(portable, args.arguments))}
     write_json(args.json, command | {name: portable(value) for name, value in content.items()})
     Path(args.json).with_suffix(".md").write_text(table + "\n", encoding="utf-8")
@@ -119,14 +126,14 @@ def load_longbench(args: argparse.Namespace, tokenizer: Any, window: int):
 
 
 def load_babilong(args: argparse.Namespace, tokenizer: Any, window: int):
-    names(args.tasks, tuple(babilong.LABELS), "task")
+    tasks = names(args.tasks, tuple(babilong.LABELS), "task")
     if not args.book:
-        parts = [babilong.load(args.data, name, length, args.num) for name in args.tasks.split(",")
+        parts = [babilong.load(args.data, name, length, args.num) for name in tasks
                  for length in args.lengths.split(",")]  # fmt: skip
     else:
         built = partial(babilong.build, book=Path(args.book), tokenizer=tokenizer, lengths=numbers(args.lengths))
         parts = [built(stories_file(args.data, name), task=name, num=args.num or 100, seed=args.seed)
-                 for name in args.tasks.split(",")]  # fmt: skip
+                 for name in tasks]  # fmt: skip
     return [example for part in parts for example in part[0]], [line for part in parts for line in part[1]]
 
 

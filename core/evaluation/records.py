@@ -26,6 +26,14 @@ def clock(minutes: float | None) -> Over:
     return lambda: time.monotonic() >= end
 
 
+def check_journal(path: Path) -> None:
+    """ValueError if there is a file that is no journal: a person's own, perhaps."""
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if not file.readline().startswith(b'{"settings"'):
+                raise ValueError(f"{path} is there and holds no answers of a run; choose another output.")
+
+
 class Journal:
     """Answers as JSON lines, one append each; a run that is started again skips what is there.
 
@@ -48,7 +56,7 @@ class Journal:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             os.truncate(self.path, len(whole))
-        lines = [json.loads(line) for line in whole.decode().splitlines()]
+        lines = [json.loads(line) for line in whole.decode().split("\n") if line]
         found = lines[0]["settings"] if lines else settings
         if not lines:
             self.path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")

@@ -44,7 +44,7 @@ def retention(args: argparse.Namespace, say: Say) -> str:
 def compression(args: argparse.Namespace, say: Say) -> str:
     """The same passages at several ratios of text to memory: the chunk grows, the block stays, no chunks overlap."""
     stream, lines, told = None, [], {}
-    ratios, out = sorted(numbers(args.ratios, 1)), journal_path(args)
+    ratios = sorted(numbers(args.ratios, 1))
     for ratio in ratios:
         model, tokenizer = load_any(args.model, args.device, args.dtype)
         size = model.config.block_size
@@ -61,7 +61,7 @@ def compression(args: argparse.Namespace, say: Say) -> str:
             "model": args.model, "facts": args.facts, "num_facts": len(passages), "distractors": args.distractors,
             "weights": weights(args.model),
         }  # fmt: skip
-        journal = out.with_name(f"{out.stem}-{ratio}{out.suffix}")
+        journal = journal_path(args, f"-{ratio}")
         content = curves.run_retention(
             model, tokenizer, passages, stream, plan, [1], journal, told, say, over=args.over
         )
@@ -74,7 +74,7 @@ def compression(args: argparse.Namespace, say: Say) -> str:
 
 def ladder(args: argparse.Namespace, say: Say) -> str:
     """Retention of several models, each as it is, in one plot (paper Figures 3 and 5): with Θ where it has one."""
-    lines, out, told = [], journal_path(args), {"model": args.model, "facts": args.facts}
+    lines, told = [], {"model": args.model, "facts": args.facts}
     facts, problems = load_facts(args.facts, args.num_facts)
     for name in args.model.split(","):
         model, tokenizer = load_any(name, args.device, args.dtype)
@@ -85,7 +85,7 @@ def ladder(args: argparse.Namespace, say: Say) -> str:
             methods=("mplus" if model.config.num_retrieved else "memoryllm",),
         )  # fmt: skip
         stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
-        journal = out.with_name(f"{out.stem}-{Path(name).name}{out.suffix}")
+        journal = journal_path(args, f"-{Path(name).name}")
         settings = told | {"model": name, "num_facts": len(facts), "distractors": args.distractors}
         settings["weights"] = weights(name)
         content = curves.run_retention(
@@ -139,6 +139,7 @@ def gates(args: argparse.Namespace, say: Say, parse: Callable[[Sequence[str]], a
 
     def start(line: list[str]) -> None:
         inner = parse([*line, *([] if args.resume else ["--no-resume"])])
+        inner.device, inner.dtype = args.device, args.dtype
         inner.arguments, inner.shelf, inner.over = line, shelf, args.over
         say(inner.run(inner, say))
 

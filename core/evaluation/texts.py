@@ -36,7 +36,7 @@ def read_rows(path: str | os.PathLike, fields: dict[str, type | tuple[type, ...]
     if not path.is_file():
         raise ValueError(f"There is no file {path}; name a .jsonl file.")
     found = Rows([])
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         row, problem = _parse(line, fields)
