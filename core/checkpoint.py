@@ -176,13 +176,19 @@ def _from_llama(folder: Path, dtype: torch.dtype, allow_pickle: bool, settings: 
     return model
 
 
-def save_model(model: MPlusForCausalLM, folder: str | os.PathLike) -> None:
-    """Write config.json, model.safetensors and, if the model has an initial Θ, long_term.safetensors."""
-    folder = Path(folder)
+def save_model(model: MPlusForCausalLM, folder: str | os.PathLike, retrieves: bool = True) -> None:
+    """Write config.json, model.safetensors and, if the model has an initial Θ, long_term.safetensors.
+
+    Without `retrieves` it is written as the MemoryLLM it is too: no Θ and no retriever.
+    """
+    folder, config, tensors = Path(folder), model.config, _own_tensors(model)
     folder.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(folder)
-    save_file(_own_tensors(model), folder / WEIGHTS, metadata={"format": "pt"})
-    if model.initial_long_term is not None:
+    if not retrieves:
+        config = MPlusConfig(**{**config.to_dict(), "num_retrieved": 0})
+        tensors = {name: tensor for name, tensor in tensors.items() if ".retriever." not in name}
+    config.save_pretrained(folder)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    if retrieves and model.initial_long_term is not None:
         save_file(pack_logs(model.initial_long_term), folder / LONG_TERM)
 
 

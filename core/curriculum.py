@@ -134,6 +134,11 @@ class Lesson:
         scale = self.scale * min(1.0, (step + 5) / self.warm_up) * min(1.0, max(0.05, left))
         return {"matrices": 0.02 * scale, "main": 3e-3 * scale}
 
+    @property
+    def retrieves(self) -> bool:
+        """Whether the model it leaves has a retriever that has been taught; else it is a MemoryLLM."""
+        return any(task.long_term for task in self.tasks)
+
     def finished(self, step: int, figures: Mapping[str, float]) -> bool:
         return step >= self.steps or (step >= self.fewest and figures.get(self.figure, -1.0) >= self.until)
 

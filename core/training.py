@@ -166,7 +166,7 @@ class Training:
         if name and self.accelerator.is_main_process:
             if self.before_export:
                 self.before_export(self.practice, phase)
-            self.export(self.folder.path / name)
+            self.export(self.folder.path / name, getattr(phase, "retrieves", True))
         first_weights(self.accelerator, self.model)  # which may be other ones since, as after a refit
         self.state.phase, self.state.step = self.state.phase + 1, 0
         self.state.figures, self.state.agreed = {}, {}
@@ -193,9 +193,9 @@ class Training:
 
     # ── what outlives the process ──
 
-    def export(self, folder: Path) -> None:
-        """A checkpoint that `core.load` takes: weights, configuration, tokenizer."""
-        save_model(self.model, folder)
+    def export(self, folder: Path, retrieves: bool = True) -> None:
+        """A checkpoint that `core.load` takes: weights, configuration, tokenizer. See `save_model`."""
+        save_model(self.model, folder, retrieves)
         self.tokenizer.save_pretrained(folder)
 
     def save(self) -> None:

@@ -44,7 +44,8 @@ def test_a_resumed_run_goes_the_same_way_and_leaves_checkpoints_that_load(tmp_pa
     expected, found = weights(whole), weights(broken)
     assert expected.keys() == found.keys() and all(torch.equal(expected[name], found[name]) for name in expected)
     assert {record["phase"] for record in records(whole)} == {lesson.name for lesson in PLAN}
-    reader = core.load(whole / "first")
+    reader = core.load(whole / "first")  # before Θ was taught: a MemoryLLM
+    assert reader.model.config.num_retrieved == 0 and core.load_model(checkpoints(whole)[-1]).config.num_retrieved > 0
     reader.ingest("Ilse keeps her spare key under the blue flowerpot, next to the old garden gate.")
     assert isinstance(reader.answer("Where is the key?", max_new_tokens=3).text, str)
 
