@@ -121,7 +121,7 @@ class Lesson:
     until: float = 1.0
     fewest: int = 100
     plain: float = 0.0
-    by_hand: float = 0.6
+    by_hand: float = 0.3
     scale: float = 1.0
     decay: float = 0.0
     warm_up: int = 80
@@ -154,19 +154,18 @@ PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
 LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
 FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5, updates=0.3, rivals=512)
-FEW_BY_HAND = 0.3
 FAR_PROSE = Task("prose", 0.2, 8, chunks=(6, 12), questions=1, num_blocks=THETAS, long_term=True)
 
 MINI = (
     Lesson("in context, plain language first", 450, (PLAIN,), "context", 0.76, plain=1.0),
-    Lesson("reading school in context", 1400, (SCHOOL,), by_hand=FEW_BY_HAND, decay=0.2),
-    Lesson("stage 1: written blocks and θ", 1200, (BLOCKS, CONTEXT, THETA, PROSE), by_hand=FEW_BY_HAND, scale=0.45,
+    Lesson("reading school in context", 1400, (SCHOOL,), decay=0.2),
+    Lesson("stage 1: written blocks and θ", 1200, (BLOCKS, CONTEXT, THETA, PROSE), scale=0.45,
            decay=0.2, saves="memoryllm-mini"),
-    Lesson("stage 2: long documents", 100, (BLOCKS, CONTEXT, THETA, LONG_PROSE), by_hand=FEW_BY_HAND,
+    Lesson("stage 2: long documents", 100, (BLOCKS, CONTEXT, THETA, LONG_PROSE),
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
-    Lesson("stage 3: Θ and retriever", 900, (LONG_TERM, BLOCKS, CONTEXT, PROSE), by_hand=FEW_BY_HAND, scale=0.4,
+    Lesson("stage 3: Θ and retriever", 900, (LONG_TERM, BLOCKS, CONTEXT, PROSE), scale=0.4,
            decay=0.8, refit=100, saves="mini"),
-    Lesson("stage 3: among much that is alike", 200, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE), by_hand=FEW_BY_HAND,
+    Lesson("stage 3: among much that is alike", 200, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE),
            scale=0.3, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time

@@ -150,7 +150,8 @@ def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
         model, tokenizer, args.data or [FINEWEB, SLIMPAJAMA], args.seed, args.batch,
         processes.process_index, processes.num_processes,
     )  # fmt: skip
-    stage = stage.times(args.rate * args.batch * processes.num_processes)
+    at_once = args.batch * (processes.num_processes if args.local_steps == 1 else 1)  # memories of one step
+    stage = stage.times(args.rate * at_once)
     optimizers, leave = stage_optimizers(model), lambda practice, _: practice.leave_memory()
     return Training(processes, practice, [stage], optimizers, tokenizer, args.out, None, leave, args.local_steps)
 

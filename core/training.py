@@ -205,10 +205,9 @@ class Training:
         if moment == self._saved:
             return
         optimizers = [optimizer.state_dict() for optimizer in self.optimizers]
-        shared = {"plan": self._names, "state": asdict(self.state), "optimizers": optimizers}
+        shared: dict[str, Any] = {"plan": self._names, "state": asdict(self.state)}
         own = {"progress": self.practice.progress, "figures": self.state.figures}
-        if self.local_steps > 1:
-            own["optimizers"] = optimizers
+        (own if self.local_steps > 1 else shared)["optimizers"] = optimizers  # going on alone, each has its own
         self.folder.keep(self.state.total, self.export, shared, own)
         self._saved = moment
 
@@ -233,7 +232,7 @@ class Training:
                 f"{found[-1]} holds a model of another shape; resume with the line it was started by, or name another "
                 "--out."
             ) from error
-        for optimizer, state in zip(self.optimizers, own.get("optimizers") or shared["optimizers"], strict=True):
+        for optimizer, state in zip(self.optimizers, {**shared, **own}["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self.state = TrainState(**{**shared["state"], "figures": own["figures"]})
         under_way = self.plan[self.state.phase] if self.state.step else None

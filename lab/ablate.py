@@ -55,13 +55,13 @@ def without(memory: Memory, kind: str, which: int = 0) -> tuple[Memory, str]:
     raise ValueError(f"{kind!r} cannot be taken away; choose {LONG_TERM}, {RETRIEVER}, {LAYER} or {TEXT}.")
 
 
-@torch.no_grad()
 def encode_answer(answer: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens of an answer as they stand behind a question's "Answer:", whatever the tokenizer does with spaces."""
     encode = lambda text: list(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
     return encode(f"Answer: {answer}")[len(encode("Answer:")) :]
 
 
+@torch.no_grad()
 def log_probabilities(reader: MPlusReader, memory: Memory, question: str, answer: list[int]) -> list[float]:
     """log p of every token of an answer, given the question and those before it. Retrieval sees the question alone."""
     prompt = encode_question(question, reader.tokenizer, reader.model.config)

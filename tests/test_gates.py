@@ -134,7 +134,7 @@ def test_gates_measure_as_they_are_told_and_remove_only_what_is_theirs(tmp_path,
     assert main([*line, "--only", "compression"]) == 0 and set(asked) == {"bfloat16"}
     assert len((out / "compression-2.jsonl").read_text().splitlines()) > 1
     assert main([*line, "--only", "compression", "--no-resume", "--minutes", "0"]) == 0
-    assert "nothing was answered in the time given" in capsys.readouterr().err
+    assert "Nothing was answered in the time there was" in capsys.readouterr().err
     assert len((out / "compression-2.jsonl").read_text().splitlines()) == 1
     (out / "prose.jsonl").write_text('{"my": "own"}\n')
     assert main([*line, "--only", "prose", "--no-resume"]) == 0

@@ -122,8 +122,6 @@ def summary(rows: Iterable[Row], methods: Sequence[str]) -> list[Row]:
     rows = [row for row in rows if row["method"] in methods]
     lines = summarise(rows, ("group", "method"))
     lines.sort(key=lambda line: (line["group"], methods.index(line["method"])))
-    if not lines:
-        raise ValueError("Nothing was answered in the time there was; give more minutes.")
     for method in methods if len({line["group"] for line in lines}) > 1 else ():
         means = [line["accuracy"] for line in lines if line["method"] == method]
         mean = sum(means) / len(means)

@@ -90,10 +90,15 @@ class Journal:
 
 
 def summarise(rows: Iterable[Row], by: Sequence[str], score: str = "score", name: str = "accuracy") -> list[Row]:
-    """One line per group: the mean of `score` with its bootstrap band, in the order in which groups first appear."""
+    """One line per group: the mean of `score` with its bootstrap band, in the order in which groups first appear.
+
+    Raises ValueError if there is no row.
+    """
     groups: dict[tuple, list[float]] = {}
     for row in rows:
         groups.setdefault(tuple(row[field] for field in by), []).append(float(row[score]))
+    if not groups:
+        raise ValueError("Nothing was answered in the time there was; give more minutes.")
     lines = []
     for group, values in groups.items():
         low, high = bootstrap(values)
