@@ -31,9 +31,13 @@ def grouped_attention(
             return _one(grouped, key, value, attention_mask, scale).view(batch, 1, heads, width), None
         mixed = F.scaled_dot_product_attention(grouped, key, value, attention_mask, scale=scale)
         return mixed.reshape(batch, 1, heads, width), None
-    mixed = F.scaled_dot_product_attention(
-        query, key, value, attention_mask, dropout_p=kwargs.get("dropout", 0.0), scale=scale, enable_gqa=groups > 1
-    )
+    options = {"dropout_p": kwargs.get("dropout", 0.0), "scale": scale, "enable_gqa": groups > 1}
+    if query.device.type == "cpu" and query.requires_grad:  # torch's gradient in bf16 takes more than twice as long
+        with torch.autocast("cpu", enabled=False):
+            parts = query.float(), key.float(), value.float()
+            mixed = F.scaled_dot_product_attention(*parts, attention_mask, **options).to(query.dtype)
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value, attention_mask, **options)
     return mixed.transpose(1, 2).contiguous(), None
 
 
