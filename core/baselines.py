@@ -100,7 +100,9 @@ def memory_for(
 def token_bytes(model: PreTrainedModel) -> int:
     """Bytes of one token's keys and values in all layers."""
     config: Any = model.config
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
 
 
 def _context_reader(method: str, model, tokenizer, budget: int, options: dict[str, Any]) -> ContextReader:

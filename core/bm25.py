@@ -40,7 +40,8 @@ class BM25Reader(ContextReader):
         return receipt
 
     def answer(self, question: str, *args: Any, **kwargs: Any) -> Answer:
-        self.question, self.cache = question, None  # other passages for every question
+        self.question = last_paragraph(question) if kwargs.get("raw") else question
+        self.cache = None  # other passages for every question
         return super().answer(question, *args, **kwargs)
 
     def context(self, question: Tensor) -> list[int]:
@@ -54,6 +55,12 @@ class BM25Reader(ContextReader):
                 break
             kept.append(number)
         return self._opening + [token for number in sorted(kept) for token in self.passages[number]]
+
+
+def last_paragraph(prompt: str) -> str:
+    """Where a whole prompt asks its question: what is before it, in part the text itself, is nothing to search for."""
+    asked = prompt.strip().removesuffix("Answer:").rstrip()
+    return asked.rpartition("\n\n")[2]
 
 
 def bm25_index(passages: list[str]) -> bm25s.BM25 | None:

@@ -7,6 +7,7 @@ from transformers import Cache
 
 from core.adapters import READ, use_adapter
 from core.baselines import METHODS, make_reader, token_bytes
+from core.bm25 import last_paragraph
 from core.context import KeptLayer, empty_cache, prefill
 from core.reader import MPlusReader, Reader
 from core.snapkv import compress, select, votes
@@ -195,6 +196,13 @@ def test_bm25_puts_the_matching_passages_before_the_question_in_their_order(mode
     reader.answer("Where is the spare key of Ilse?", max_new_tokens=1)
     shown = tokenizer.decode(reader.context(torch.zeros(1, 0)))
     assert shown == "The spare key lies under the blue pot.\nIlse has another key in the old barn.\n"
+
+
+def test_bm25_asks_with_the_end_of_a_whole_prompt():
+    passages = "Passage 1:\nThe bell hangs in Ludlow."
+    assert last_paragraph(f"{passages}\n\nQuestion: Where is it?\nAnswer:") == "Question: Where is it?"
+    assert last_paragraph(f"{passages}\n\nQuestion: Where is it?\n\nAnswer:") == "Question: Where is it?"
+    assert last_paragraph("Where is it?") == "Where is it?"
 
 
 def test_bm25_copes_with_questions_and_passages_of_stop_words(model, tokenizer):

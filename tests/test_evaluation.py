@@ -70,8 +70,20 @@ def test_babilongs_label_match(text, target, question, expected):
 def test_bootstrap_bands_hold_the_mean_and_shrink_with_more_items():
     few, many = metrics.bootstrap([0, 1] * 10), metrics.bootstrap([0, 1] * 500)
     assert few[0] < many[0] < 0.5 < many[1] < few[1]
-    assert metrics.bootstrap([1, 1, 1]) == (1.0, 1.0) and metrics.bootstrap([]) == (0.0, 0.0)
+    assert metrics.bootstrap([]) == (0.0, 0.0)
+    assert metrics.bootstrap([1] * 300) == (0.99, 1.0) and metrics.bootstrap([0, 0]) == (0.0, 1.0)  # the rule of three
+    assert metrics.bootstrap([0.5] * 4) == (0.5, 0.5)
     assert many[1] - many[0] == pytest.approx(2 * 1.96 * 0.5 / 1000**0.5, rel=0.15)
+
+
+def test_a_fact_asked_thrice_is_one_piece_of_evidence():
+    once = metrics.bootstrap([0, 1] * 50)
+    assert metrics.bootstrap([0, 1] * 150, units=list(range(100)) * 3) == once  # the same answers three times over
+    assert metrics.bootstrap([1] * 30, units=[0] * 15 + [1] * 15)[0] == 0.0
+    rows = [{"method": "m", "item": item, "score": item % 2} for item in range(100) for _ in range(3)]
+    (line,) = summarise(rows, ("method",), unit=lambda row: row["item"])
+    assert (line["low"], line["high"]) == once and (line["n"], line["units"]) == (300, 100)
+    assert "units" not in summarise(rows[::3], ("method",), unit=lambda row: row["item"])[0]
 
 
 def test_a_journal_forgets_half_a_line_and_refuses_other_settings(tmp_path):

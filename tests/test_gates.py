@@ -59,7 +59,7 @@ def test_other_gates_know_their_thresholds():
     uses = {"rows": [row("mplus", 0, 0.9), row("question-only", 0, 0.2)], "chance": 0.01}
     assert met(uses, "uses")["question only"] is False
     assert met(uses | {"chance": 0.21}, "uses")["question only"] is True
-    none = {"rows": [row("mplus", 0, 0.9), row("question-only", 0, 0.0) | {"low": 0.0, "high": 0.0}], "chance": 0.001}
+    none = {"rows": [row("mplus", 0, 0.9), row("question-only", 0, 0.0) | {"low": 0.0, "high": 0.03}], "chance": 0.001}
     assert met(none, "uses")["question only"] is True
     assert met(none | {"chance": 0.05}, "uses")["question only"] is False
     assert list(met({"rows": [row("mplus", 1_000_000, 0.84)]}, "million").values()) == [False]

@@ -147,6 +147,19 @@ def test_loss_by_position_and_cost_run(root, tmp_path):
     assert all(row["ingest_seconds"] > 0 and row["peak_bytes"] > 0 for row in rows)
 
 
+def test_a_text_that_was_changed_since_is_another_run(root, tmp_path, capsys):
+    facts = tmp_path / "facts.jsonl"
+    told = {"fact": "The code is 12.", "question": "What is the code?", "answer": "12"}
+    line = ["facts", "--model", str(root / "mplus"), "--data", str(facts), "--distractors", str(root / "book.txt"),
+            "--lengths", "0", "--methods", "mplus", "--out", str(tmp_path / "out")]  # fmt: skip
+    facts.write_text(json.dumps(told))
+    assert main(line) == 0 == main(line)
+    facts.write_text(json.dumps(told | {"answer": "13"}))
+    capsys.readouterr()
+    assert main(line) == 2 and "texts" in capsys.readouterr().err
+    assert main([*line, "--no-resume"]) == 0
+
+
 def test_loss_of_a_text_that_is_too_short_is_refused(root, tmp_path, capsys):
     common = ["--model", str(root / "mplus"), "--data", str(root / "book.txt"), "--out", str(tmp_path)]
     assert main(["loss", *common, "--positions", "99999"]) == 2
@@ -417,3 +430,6 @@ def test_the_published_forms_of_retention_data_are_read(tmp_path):
     (tmp_path / "unrelated.json").write_text(json.dumps(["one text", "another"]))
     tokenizer = toy_tokenizer()
     assert tokenizer.decode(load_stream(str(tmp_path / "unrelated.json"), tokenizer, 1)) == "one text\nanother"
+    (tmp_path / "other.json").write_text(json.dumps({"data": [{"no": "paragraphs"}]}))
+    with pytest.raises(ValueError, match="neither a list of texts nor in SQuAD's form"):
+        load_stream(str(tmp_path / "other.json"), tokenizer, 1)

@@ -28,11 +28,13 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 
 def load(source: str, task: str, length: str, num: int | None) -> tuple[list[Example], list[str]]:
-    """Rows {input, question, target} of a file, or of the hub's dataset (`length` names its configuration: "16k")."""
+    """Rows {input, question, target} of a file, whose length is not known, or of the hub's dataset, of which `length`
+    names the configuration ("16k")."""
     fields = {"input": str, "question": str, "target": str}
     found = data_rows(source, fields, name=length, split=task)
+    group = f"{task} {length}".strip()
     return [
-        _example(f"{task}-{length}-{number}", f"{task} {length}", row["input"], row["question"], row["target"], task)
+        _example(f"{task}-{length}-{number}", group, row["input"], row["question"], row["target"], task)
         for number, row in enumerate(found.rows[:num])
     ], found.problems
 
@@ -57,6 +59,8 @@ def build(
     found = read_stories(stories)
     sentences = [" ".join(piece.split()) for piece in re.split(r"(?<=[.!?])\s+", book.read_text(encoding="utf-8"))]
     sentences = [sentence for sentence in sentences if sentence]
+    if not sentences:
+        raise ValueError(f"The book {book} is empty; name a text.")
     sizes = [len(ids) for ids in tokenizer(sentences, add_special_tokens=False)["input_ids"]]
     examples = []
     for length in lengths:

@@ -56,6 +56,30 @@ def weights(name: str) -> str:
     return digest.hexdigest()[:12]
 
 
+def digest_of(*sources: str | None) -> str:
+    """Which texts a run reads: 12 digits of a SHA-256 over sizes and both ends of the files, "" where none is a file.
+
+    It is among a run's settings, as the weights are: a file that was changed since is another question.
+    """
+    digest, files = hashlib.sha256(), 0
+    for source in filter(None, sources):
+        folder = Path(source)
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
+            if path.is_file():
+                files += 1
+                with path.open("rb") as file:
+                    size = file.seek(0, 2)
+                    digest.update(f"{path.name} {size} ".encode())
+                    for place in (0, max(0, size - EDGE)):
+                        file.seek(place)
+                        digest.update(file.read(EDGE))
+    return digest.hexdigest()[:12] if files else ""
+
+
+EDGE = 2**22
+"""Bytes of a file's beginning and end that tell it from others; most are read whole."""
+
+
 def journal_path(args: argparse.Namespace, part: str = "") -> Path:
     """Where the answers go, or a part of them: beside the result. With --no-resume an earlier journal is removed.
 
@@ -86,6 +110,11 @@ def portable(value: Any) -> Any:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
+def texts_of(args: argparse.Namespace) -> str:
+    """A digest of all texts that a command names."""
+    return digest_of(*(getattr(args, name, None) for name in ("facts", "data", "distractors", "book", "events")))
+
+
 def report_problems(problems: Sequence[str], say: Say) -> None:
     if problems:
         shown = "\n  ".join(problems[:10]) + ("\n  …" if len(problems) > 10 else "")
@@ -100,7 +129,7 @@ def benchmark(args: argparse.Namespace, say: Say) -> str:
     report_problems(problems, say)
     methods = names(args.methods, METHODS, "method")
     told = {key: getattr(args, key) for key in vars(args) if key not in NOT_SETTINGS}
-    told["weights"] = weights(args.model)
+    told |= {"weights": weights(args.model), "texts": texts_of(args)}
     journal = Journal(journal_path(args), told, examples.KEYS)
     make = partial(make_reader, model=model, tokenizer=tokenizer, budget_bytes=args.budget_bytes, seed=args.seed)
     examples.run_examples(loaded, methods, make, journal, args.over)
@@ -125,6 +154,10 @@ def load_longbench(args: argparse.Namespace, tokenizer: Any, window: int):
 
 def load_babilong(args: argparse.Namespace, tokenizer: Any, window: int):
     tasks = names(args.tasks, tuple(babilong.LABELS), "task")
+    if not args.book and Path(args.data).is_file():
+        if len(tasks) > 1:
+            raise ValueError(f"{args.data} is one file, of one task; name that one with --tasks.")
+        return babilong.load(args.data, tasks[0], "", args.num)
     if not args.book:
         parts = [babilong.load(args.data, name, length, args.num) for name in tasks
                  for length in args.lengths.split(",")]  # fmt: skip
@@ -143,7 +176,9 @@ def stories_file(data: str, task: str) -> Path:
 
 def load_ruler(args: argparse.Namespace, tokenizer: Any, window: int):
     if args.data:
-        return ruler.load(args.data, Path(args.data).stem, tokenizer, window, args.num)
+        path = Path(args.data)  # RULER writes TASK/validation.jsonl
+        name = path.parent.name if path.stem in ("validation", "test") and path.parent.name else path.stem
+        return ruler.load(args.data, name, tokenizer, window, args.num)
     if not args.book:
         raise ValueError("Name RULER's rows with --data, or a book to hide needles in with --book.")
     built = ruler.build(Path(args.book), tokenizer, numbers(args.lengths), args.num or 100, args.seed, args.needles)

@@ -97,7 +97,7 @@ def run_retention(
 def summary(journal: Journal, plan: Plan, live: Sequence[int], model: Any) -> Row:
     """Accuracy with bands by method and distance, retrieval by distance and layer, and the survival θ should show."""
     rows = [row for row in journal if _wanted(row, plan, live)]
-    lines = summarise(rows, ("method", "distance") if len(live) == 1 else ("live", "method", "distance"))
+    lines = summarise(rows, ("method", "distance") if len(live) == 1 else ("live", "method", "distance"), unit=_unit)
     order = {name: index for index, name in enumerate(plan.methods)}
     lines.sort(key=lambda line: (line.get("live", 0), order[line["method"]], line["distance"]))
     content: Row = {"rows": lines}
@@ -111,6 +111,12 @@ def summary(journal: Journal, plan: Plan, live: Sequence[int], model: Any) -> Ro
         first = {"method": "question-only", "distance": plan.distances[0], "seed": plan.seeds[0]}
         content["chance"] = chance([row for row in rows if row.items() >= first.items()])
     return content
+
+
+def _unit(row: Row) -> tuple:
+    """The fact of a row, whatever the seed; where facts live together, their memory, since they share its drops."""
+    number = row["item"].partition(".")[0]
+    return (number,) if row["live"] == 1 else (row["seed"], number)
 
 
 def chance(rows: Sequence[Row], samples: int = 200) -> float:

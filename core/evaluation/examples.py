@@ -120,7 +120,7 @@ def summary(rows: Iterable[Row], methods: Sequence[str]) -> list[Row]:
     Raises ValueError if there is no row.
     """
     rows = [row for row in rows if row["method"] in methods]
-    lines = summarise(rows, ("group", "method"))
+    lines = summarise(rows, ("group", "method"), unit=lambda row: row["id"])
     lines.sort(key=lambda line: (line["group"], methods.index(line["method"])))
     for method in methods if len({line["group"] for line in lines}) > 1 else ():
         means = [line["accuracy"] for line in lines if line["method"] == method]

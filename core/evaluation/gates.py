@@ -95,8 +95,7 @@ def uses(content: Row) -> Iterator:
             yield f"{method} after {near:,} tokens", "", shown(row), None
     if row := value(content, "question-only", near):
         chance = content.get("chance", 0.0)
-        high = max(row["high"], 3 / row["n"])  # of no hits a bootstrap makes no band: the rule of three does
-        yield "question only", f"at chance, {100 * chance:.1f} %", shown(row), row["low"] <= chance <= high
+        yield "question only", f"at chance, {100 * chance:.1f} %", shown(row), row["low"] <= chance <= row["high"]
 
 
 def words(content: Row) -> Iterator:

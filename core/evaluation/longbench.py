@@ -45,7 +45,7 @@ SETS: dict[str, tuple[int, str]] = {
         "\n\nAnswer:",
     ),
 }
-"""Name -> (tokens of an answer, prompt). The generated answer is cut at its first line break before it is scored."""
+"""Name -> (tokens of an answer, prompt). Answers are scored whole, as LongBench scores these sets."""
 
 
 def load(

@@ -3,7 +3,7 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -77,11 +77,24 @@ def label_match(text: str, target: str, question: str, labels: Sequence[str]) ->
     return float(found == wanted)
 
 
-def bootstrap(values: Sequence[float], seed: int = 0, samples: int = 1000, level: float = 0.95) -> tuple[float, float]:
-    """Band of the mean: percentiles of the means of `samples` resamples, drawn from the seed."""
+def bootstrap(
+    values: Sequence[float], units: Sequence[Hashable] | None = None, seed: int = 0, samples: int = 1000,
+    level: float = 0.95,
+) -> tuple[float, float]:  # fmt: skip
+    """Band of the mean: percentiles of the means of `samples` resamples, drawn from the seed.
+
+    units: whose value each is. Values of one unit, as of a fact that is asked again with other chance, are no new
+    evidence, so units are drawn instead of values (the cluster bootstrap). If all values are 0, or all 1, resamples
+    have no width: then the band reaches as far as the rule of three says, 3 / units.
+    """
     if not len(values):
         return 0.0, 0.0
     given = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(seed).integers(0, len(given), (samples, len(given)))
-    low, high = np.quantile(given[draws].mean(1), ((1 - level) / 2, (1 + level) / 2))
+    _, owner = np.unique([str(unit) for unit in (range(len(given)) if units is None else units)], return_inverse=True)
+    sums, counts = np.bincount(owner, given), np.bincount(owner)
+    if given.min() == given.max() and given[0] in (0.0, 1.0):
+        wide = min(1.0, 3 / len(counts))
+        return (0.0, wide) if given[0] == 0 else (1 - wide, 1.0)
+    draws = np.random.default_rng(seed).integers(0, len(counts), (samples, len(counts)))
+    low, high = np.quantile(sums[draws].sum(1) / counts[draws].sum(1), ((1 - level) / 2, (1 + level) / 2))
     return float(low), float(high)

@@ -168,7 +168,7 @@ def show(model: str, stamp: str, out: Path, fill: dict[str, str], failed: dict[s
     for run in RUNS:
         path = out / "paper" / f"{run.name}.json"
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if stamp in str(content.get("weights", "")):
+        if stamp in str(content.get("weights", "")) and run.name not in failed:  # what failed left an older result
             results.append((run, content))
         else:
             why = needed(run, fill) or failed.get(run.name) or "not asked for"

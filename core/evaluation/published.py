@@ -112,8 +112,10 @@ def json_text(path: Path) -> str:
     _, content = read_json(path)
     if isinstance(content, list):
         return "\n".join(text for text in content if isinstance(text, str))
-    paragraphs = [part["context"] for article in content.get("data", []) for part in article.get("paragraphs", [])]
-    return "\n".join(paragraphs)
+    try:
+        return "\n".join(part["context"] for article in content["data"] for part in article["paragraphs"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is neither a list of texts nor in SQuAD's form ({error!r}); name another.") from error
 
 
 def read_json(path: Path) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,21 +89,27 @@ class Journal:
         return iter(self.rows.values())
 
 
-def summarise(rows: Iterable[Row], by: Sequence[str], score: str = "score", name: str = "accuracy") -> list[Row]:
+def summarise(
+    rows: Iterable[Row], by: Sequence[str], score: str = "score", name: str = "accuracy",
+    unit: Callable[[Row], Hashable] | None = None,
+) -> list[Row]:  # fmt: skip
     """One line per group: the mean of `score` with its bootstrap band, in the order in which groups first appear.
 
+    unit: what a row's answer is about, where several rows are about one: the band is that of so many `units`.
     Raises ValueError if there is no row.
     """
-    groups: dict[tuple, list[float]] = {}
+    groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[field] for field in by), []).append(float(row[score]))
+        groups.setdefault(tuple(row[field] for field in by), []).append(row)
     if not groups:
         raise ValueError("Nothing was answered in the time there was; give more minutes.")
     lines = []
-    for group, values in groups.items():
-        low, high = bootstrap(values)
-        mean = sum(values) / len(values)
-        lines.append(dict(zip(by, group, strict=True)) | {name: mean, "low": low, "high": high, "n": len(values)})
+    for group, members in groups.items():
+        values, units = [float(row[score]) for row in members], [unit(row) for row in members] if unit else None
+        low, high = bootstrap(values, units)
+        line = dict(zip(by, group, strict=True)) | {name: sum(values) / len(values), "low": low, "high": high}
+        line["n"] = len(values)
+        lines.append(line | ({"units": len(set(units))} if units and len(set(units)) < len(values) else {}))
     return lines
 
 

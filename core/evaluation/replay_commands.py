@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from . import curves, gate_runs, loss, paper_runs
-from .commands import NOT_SETTINGS, Say, finish, journal_path, load_any, portable, report_problems, weights
+from .commands import NOT_SETTINGS, Say, finish, journal_path, load_any, portable, report_problems, texts_of, weights
 from .items import POSITIONS, Plan
 from .plots import plot_curves
 from .records import Journal, Row, clock, markdown, summarise
@@ -29,7 +29,7 @@ def retention(args: argparse.Namespace, say: Say) -> str:
     stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
     told: Row = {
         "model": args.model, "facts": args.facts, "num_facts": len(facts), "distractors": args.distractors,
-        "weights": weights(args.model), **settings,
+        "weights": weights(args.model), "texts": texts_of(args), "dtype": args.dtype, **settings,
     }  # fmt: skip
     content = curves.run_retention(
         model, tokenizer, facts, stream, plan, numbers(args.live, 1), journal_path(args), told, say,
@@ -59,7 +59,7 @@ def compression(args: argparse.Namespace, say: Say) -> str:
         stream = stream or load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
         told = {
             "model": args.model, "facts": args.facts, "num_facts": len(passages), "distractors": args.distractors,
-            "weights": weights(args.model),
+            "weights": weights(args.model), "texts": texts_of(args), "dtype": args.dtype,
         }  # fmt: skip
         journal = journal_path(args, f"-{ratio}")
         content = curves.run_retention(
@@ -87,7 +87,7 @@ def ladder(args: argparse.Namespace, say: Say) -> str:
         stream = load_stream(args.distractors, tokenizer, max(plan.distances) + 4096)
         journal = journal_path(args, f"-{Path(name).name}")
         settings = told | {"model": name, "num_facts": len(facts), "distractors": args.distractors}
-        settings["weights"] = weights(name)
+        settings |= {"weights": weights(name), "texts": texts_of(args), "dtype": args.dtype}
         content = curves.run_retention(
             model, tokenizer, facts, stream, plan, [1], journal, settings, say, over=args.over
         )
@@ -103,7 +103,7 @@ def run_loss(args: argparse.Namespace, say: Say) -> str:
     models = args.model.split(",")
     methods, positions = names(args.methods, loss.METHODS, "method"), numbers(args.positions)
     told = {key: getattr(args, key) for key in vars(args) if key not in (*NOT_SETTINGS, "model", "positions")}
-    told["weights"] = ",".join(map(weights, models))
+    told |= {"weights": ",".join(map(weights, models)), "texts": texts_of(args), "longest": max(positions)}
     journal = Journal(journal_path(args), told, loss.KEYS)
     for name in models:
         model, tokenizer = load_any(name, args.device, args.dtype)

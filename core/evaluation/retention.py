@@ -93,13 +93,18 @@ class Retention:
         return max(1, min(self.plan.batch, LARGEST_REPLAY // (4 * config.num_hidden_layers * tokens)))
 
     def batches(self, items: Sequence[Item]) -> Iterator[list[Item]]:
-        """Items whose facts take equally many chunks, in batches that do not depend on what has been answered."""
+        """Items whose facts take equally many chunks, in batches that do not depend on what has been answered.
+
+        In an order drawn at random: a run that is cut short has not answered the shortest facts alone.
+        """
         groups: dict[int, list[Item]] = {}
         for item in items:
             groups.setdefault(self._opening_length(item), []).append(item)
+        batches = []
         for _, group in sorted(groups.items()):
             group.sort(key=self._answer_length, reverse=True)  # answers side by side should end at about the same time
-            yield from (group[start : start + self.batch_size] for start in range(0, len(group), self.batch_size))
+            batches += [group[start : start + self.batch_size] for start in range(0, len(group), self.batch_size)]
+        yield from random.Random(self.seed).sample(batches, len(batches))
 
     def answer(self, batch: Sequence[Item], journal: Journal, progress: Progress) -> None:
         """Ask one batch at every distance by every method, unless the journal has all of it."""
@@ -183,6 +188,8 @@ class Retention:
             part = asked[start : start + self.plan.batch]
             writes = 0 if method in TIMELESS else opening + step
             reading = READINGS.get(method, Reading(retrieve=False))
+            if reading.foreign and len(batch) == 1:  # no other memory is at hand: this one before it was told anything
+                writes = self.before[0]
             ids, mask = pad([self._prompt(item.facts[which]) for _, item, which in part], self.tokenizer)
             cache = ReplayCache(
                 replay, [place for place, _, _ in part], writes, mask, reading, self.seed,

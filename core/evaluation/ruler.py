@@ -19,7 +19,7 @@ def load(
 ) -> tuple[list[Example], list[str]]:
     """Rows {index, input, outputs, length}: the end of the input is the prompt, what precedes it is ingested."""
     found = data_rows(source, {"input": str, "outputs": list}, split="test")
-    metric = "any" if name.startswith("qa") else "all"
+    metric = "any" if name.startswith("qa") else "all"  # of its questions on documents several answers are right
     examples = []
     for number, row in enumerate(found.rows[:num]):
         texts, prompt = split_prompt(row["input"], tokenizer, 2**40, window - 128)
