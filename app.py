@@ -38,7 +38,12 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
         "--threads", type=int, default=max(1, min(4, (os.cpu_count() or 2) // 2)), help="CPU threads for the model"
     )
     parser.add_argument("--max-sessions", type=int, default=64)
-    parser.add_argument("--mcp", action="store_true", help="offer the endpoints as MCP tools too (needs mcp<2)")
+    parser.add_argument("--max-session-gib", type=float, default=4.0, help="of all memories together (default: 4)")
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        help="offer the endpoints as MCP tools too (needs mcp<2); all callers share one memory",
+    )
     chosen = parser.parse_args(line)
     local = chosen.host in ("127.0.0.1", "localhost", "::1")
     if not local and not chosen.auth:
@@ -54,7 +59,8 @@ def make(chosen: argparse.Namespace) -> gr.Blocks:
     torch.set_num_threads(chosen.threads)
     models = Models(chosen.model, chosen.model_root, chosen.exposed)
     models.get(models.default)
-    page = Page(Registry(models, chosen.sessions, most=chosen.max_sessions), Meter(), chosen.runs, RESULTS)
+    most = {"most": chosen.max_sessions, "most_bytes": int(chosen.max_session_gib * 2**30)}
+    page = Page(Registry(models, chosen.sessions, **most), Meter(), chosen.runs, RESULTS)
     return build(page)
 
 
@@ -65,7 +71,7 @@ def launch(blocks: gr.Blocks, chosen: argparse.Namespace, **more):
     return blocks.launch(
         server_name=chosen.host, server_port=chosen.port,
         auth=tuple(chosen.auth.split(":", 1)) if chosen.auth else None,
-        theme=theme(), css=CSS, share=False, show_error=False, max_file_size="64mb", footer_links=["api"],
+        theme=theme(), css=CSS, share=False, show_error=False, max_file_size="2gb", footer_links=["api"],
         enable_monitoring=False, run_history=False, mcp_server=chosen.mcp, **more,
     )  # fmt: skip
 

@@ -8,7 +8,18 @@ from core.reader import Answer, MPlusReader
 from .ablate import Ablation
 from .views import Moment, Retrieval, look
 
-KEPT_MOMENTS = 300
+KEPT_MOMENTS, KEPT_BYTES = 300, 2**28
+"""How many steps a branch remembers at most, and how many bytes of them: a step holds a number for every row of Θ."""
+
+
+def newest(moments: list[Moment]) -> list[Moment]:
+    """The newest steps that are remembered, two at least."""
+    held, first = 0, max(0, len(moments) - KEPT_MOMENTS)
+    for place in range(len(moments) - 1, first - 1, -1):
+        held += moments[place].num_bytes
+        if held > KEPT_BYTES and place < len(moments) - 2:
+            return moments[place + 1 :]
+    return moments[first:]
 
 
 @dataclass
@@ -32,14 +43,17 @@ class Branch:
         return sum(held.values()) - held["weights"] + sum(moment.num_bytes for moment in self.moments)
 
     def remember(self, moments: Sequence[Moment]) -> None:
-        self.moments.extend(moments)
-        self.fresh = min(KEPT_MOMENTS, self.fresh + len(moments))
-        del self.moments[:-KEPT_MOMENTS]
+        self.moments = newest([*self.moments, *moments])
+        self.fresh = min(len(self.moments), self.fresh + len(moments))
 
     def note(self, event: str, receipt: int = 0) -> None:
         """Remember the memory as it is now."""
         before = self.moments[-1] if self.moments else None
         self.remember([look(self.reader.memory, event, receipt, before)])
+
+    def begin(self) -> None:
+        """Start the history anew; the files of the old one are swept away once the new one is on the disk."""
+        self.kept, self.moments, self.fresh = [], [], 0
 
     def forget_question(self) -> None:
         """The figures of a question hold for the memory it was asked of."""

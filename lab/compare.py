@@ -127,8 +127,8 @@ def retention_job(
         fact = world.fact()
         filler = _filler(world, loaded.tokenizer, max(distances))
         for method in methods:
-            reader = make_reader(method, loaded.model, loaded.tokenizer, seed=seed + item)
-            with turns.take(stop=stop):
+            with turns.take(stop=stop):  # making a reader switches the model's adapter, too
+                reader = make_reader(method, loaded.model, loaded.tokenizer, seed=seed + item)
                 reader.ingest(fact.fact)
             written = place = 0
             for distance in sorted(distances):

@@ -93,7 +93,7 @@ def provenance(seen: Retrieval | None, texts: Sequence[Receipt], layer: int | No
     marks: set[str] = set()
     for id in best:
         receipt, chance = known[id], seen.long_counts.get(id, 0.0)
-        text, names = _marked(receipt, seen.hits(id, receipt.num_tokens, layer), layers)
+        text, names = _marked(receipt, seen.hits(receipt, layer), layers)
         marks |= names
         told = f"The retriever is {100 * sure[id]:.0f} % sure of it. " if says else ""
         parts.append(

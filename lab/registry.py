@@ -4,12 +4,16 @@ Which page is in which session is on the disk too: a page that outlives the serv
 """
 
 import json
+import logging
+import os
 import re
 import shutil
+import tempfile
 import threading
 import time
+import weakref
 from collections import OrderedDict
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +25,8 @@ from .turns import Turns
 
 KEY = re.compile(r"[A-Za-z0-9_-]{16,64}")
 PAGES = "pages"
-KEPT_SECONDS = 30 * 86400
+KEPT_SECONDS, FETCHED_SECONDS = 30 * 86400, 3600
+logger = logging.getLogger("lab")
 
 
 class Registry:
@@ -42,6 +47,8 @@ class Registry:
         self.models, self.folder = models, folder
         self.most, self.most_bytes, self.idle, self.grace = most, most_bytes, idle, grace
         self.turns = Turns()
+        self.outgoing = Path(tempfile.mkdtemp(prefix="mplus-"))
+        weakref.finalize(self, shutil.rmtree, self.outgoing, ignore_errors=True)  # also when Python ends
         self._live: OrderedDict[str, Session] = OrderedDict()
         self._keys: dict[str, str] = {}
         self._closing: dict[str, float] = {}
@@ -61,7 +68,13 @@ class Registry:
                 return session
             key = self._keys.get(page) or self._pointed(page) or new_key()
             self._point(page, key)
-        return self._open(page, key)
+        try:
+            return self._open(page, key)
+        except Exception:  # what is saved stays and can be asked for again; the page has to go on
+            logger.exception("the session of a page cannot be opened; it begins a new one")
+            with self._lock:
+                self._point(page, key := new_key())
+            return self._open(page, key)
 
     def _pointer(self, page: str) -> Path:
         return self.folder / PAGES / sha256(page.encode()).hexdigest()
@@ -88,14 +101,18 @@ class Registry:
                 for session in self._live.values():  # another page may be in it, or this one was before a reload
                     if session.key == key:
                         self._live[page] = session
+                        self._point(page, key)
                         return session
             folder, saved = self.folder / key, self.saved(key)
             model = saved["model"] if saved else self.models.default
             session = Session(key, folder, self.models.get(model), self.turns)
             if saved:
                 session.recover()
+                with suppress(OSError):
+                    os.utime(folder / "index.json")  # it is in use, and is kept for as long again
             with self._lock:
                 self._live[page] = session
+                self._point(page, key)
         self.reap()
         return session
 
@@ -109,13 +126,10 @@ class Registry:
             return None
 
     def restore(self, page: str, key: str) -> Session:
-        """Give a page the session saved under a key. Raises ValueError if there is none."""
+        """Give a page the session saved under a key. Raises ValueError if there is none, or it cannot be opened: then
+        the page stays in the one it has."""
         if not self.saved(key):
             raise ValueError("There is no saved session any more; write a text to begin a new one.")
-        with self._lock:
-            if page in self._live and self._live[page].key != key:
-                del self._live[page]
-            self._point(page, key)
         return self._open(page, key)
 
     def leave(self, page: str) -> None:
@@ -125,7 +139,7 @@ class Registry:
                 self._closing[page] = time.time() + self.grace
 
     def reap(self) -> None:
-        """Let go of what is closed, idle or too much. A session at work stays."""
+        """Let go of what is closed, idle or too much, and of old files. A session at work stays."""
         now = time.time()
         with self._lock:
             total = sum(session.num_bytes for session in set(self._live.values()))
@@ -133,7 +147,7 @@ class Registry:
                 closed = self._closing.get(page, now + 1) <= now
                 over = len(self._live) > self.most or (total > self.most_bytes and len(self._live) > 1)
                 idle = now - session.used > self.idle
-                if (closed or over or idle) and session.lock.acquire(blocking=False):
+                if (closed or over or idle) and not session.busy and session.lock.acquire(blocking=False):
                     session.lock.release()
                     del self._live[page]
                     self._closing.pop(page, None)
@@ -141,21 +155,27 @@ class Registry:
                     if closed and not self.saved(session.key):
                         self._keys.pop(page, None)
                         self._pointer(page).unlink(missing_ok=True)
+            used = {session.folder for session in self._live.values()}
             for index in self.folder.glob("*/index.json"):
-                if now - index.stat().st_mtime > KEPT_SECONDS:
+                if index.parent not in used and _older(index, now - KEPT_SECONDS):
                     shutil.rmtree(index.parent, ignore_errors=True)
             for pointer in self.folder.glob(f"{PAGES}/*"):
-                if now - pointer.stat().st_mtime > KEPT_SECONDS:
+                if _older(pointer, now - KEPT_SECONDS):
                     pointer.unlink(missing_ok=True)
+            for folder in self.outgoing.glob("*/*"):
+                if _older(folder, now - FETCHED_SECONDS):
+                    shutil.rmtree(folder, ignore_errors=True)
 
-    @contextmanager
-    def use(self, page: str):
-        """`get`, marked as used before and after."""
-        session = self.get(page)
-        try:
-            yield session
-        finally:
-            session.used = time.time()
+    def parcel(self, session: Session) -> Path:
+        """A new folder for a file that a person is about to fetch; it is gone an hour later, or with the session."""
+        folder = self.outgoing / session.key
+        folder.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=folder))
+
+    def forget(self, session: Session) -> None:
+        """Remove everything of a session, what was to be fetched as well."""
+        shutil.rmtree(self.outgoing / session.key, ignore_errors=True)
+        session.forget()
 
     @property
     def totals(self) -> dict[str, int]:
@@ -163,3 +183,10 @@ class Registry:
         with self._lock:
             live = set(self._live.values())
             return {"sessions": len(live), "bytes": sum(session.num_bytes for session in live)}
+
+
+def _older(path: Path, moment: float) -> bool:
+    try:
+        return path.stat().st_mtime < moment
+    except OSError:  # somebody else has removed it
+        return False

@@ -13,7 +13,7 @@ from core.reader import Answer
 from core.sources import Receipt
 
 from .ablate import LONG_TERM, Ablation, ablate
-from .branch import Branch
+from .branch import Branch, newest
 from .files import clean
 from .sitting import Choices, Sitting, Stop
 from .turns import Stopped
@@ -38,13 +38,13 @@ class Session(Sitting):
         """Write a text: (receipt, warning or ""). On the disk when this returns. Raises `Stopped`."""
         text = clean(text)
         with self._mine(on_wait, stop), self.turns.take(on_wait, stop) as turn:
-            earlier = (list(self.branch.moments), self.branch.fresh)
+            earlier = dict(self.branch.__dict__)
             notes: list[Moment] = []
             memory = self.reader.memory
 
             def after(done: int, total: int) -> None:
                 before = notes[-1] if notes else self.branch.moments[-1]
-                notes.append(look(memory, "write", memory.state.next_receipt - 1, before))
+                notes[:] = newest([*notes, look(memory, "write", memory.state.next_receipt - 1, before)])
                 if on_chunk:
                     on_chunk(done, total)
                 if stop and stop():
@@ -60,7 +60,7 @@ class Session(Sitting):
                 self.autosave()
             except BaseException:
                 self.reader.undo()
-                self.branch.moments, self.branch.fresh = earlier
+                self.branch.__dict__.update(earlier)
                 raise
             self.branch.owed = None  # an answer's debt is to the memory as it is
             self.weigh()
@@ -117,27 +117,25 @@ class Session(Sitting):
 
     def delete(self, receipt: int) -> int:
         """Take one text out of θ and Θ; how many tokens went, over all layers."""
-        with self.lock:
-            count = self.reader.delete(receipt)
-            self._changed("delete", receipt)
-            return count
+        with self._changing("delete", receipt):
+            return self.reader.delete(receipt)
 
     def undo(self) -> None:
         """Take back the last text, and its steps: its number will be another's."""
-        with self.lock:
+        with self._changing("undo"):
             last = self.texts[-1].id if self.texts else 0
             self.reader.undo()
             kept = [moment for moment in self.branch.moments if (moment.event, moment.receipt) != ("write", last)]
-            self.shelf.begin(self.branch, self.branches)
+            self.branch.begin()
             self.branch.remember(kept)
-            self._changed("undo")
 
     def reset(self) -> None:
-        """Back to the checkpoint's memory; its history begins anew, as the numbers of its texts do."""
-        with self.lock:
+        """Back to the checkpoint's memory; its history begins anew, as the numbers of its texts do. What is being
+        written, and what was to follow, is not: it was meant for the memory that goes."""
+        self.halt()
+        with self._changing("reset"):
             self.reader.reset()
-            self.shelf.begin(self.branch, self.branches)
-            self._changed("reset")
+            self.branch.begin()
 
     @contextmanager
     def _mine(self, on_wait: OnWait | None, stop: Stop | None) -> Iterator[None]:
@@ -152,11 +150,23 @@ class Session(Sitting):
         finally:
             self.lock.release()
 
-    def _changed(self, event: str, receipt: int = 0) -> None:
-        self.branch.forget_question()
-        self._note(event, receipt)
-        self.autosave()
-        self.did(event)
+    @contextmanager
+    def _changing(self, event: str, receipt: int = 0) -> Iterator[None]:
+        """Change the current memory, and keep it; what cannot be kept, as on a full disk, is not changed either."""
+        with self.lock:
+            branch = self.branch
+            earlier = dict(branch.__dict__)
+            try:
+                with self.reader.memory.all_or_nothing():
+                    yield
+                    branch.forget_question()
+                    self._note(event, receipt)
+                    self.autosave()
+            except BaseException:
+                branch.__dict__.update(earlier)
+                raise
+            self.shelf.sweep(self.branches)
+            self.did(event)
 
     def fork(self) -> str:
         """A new branch that starts here and becomes the current one; its name."""
@@ -190,14 +200,15 @@ class Session(Sitting):
             return path
 
     def upload(self, path: str | Path) -> None:
-        """Take over a saved memory. Raises ValueError, and changes nothing, if it is foreign or damaged."""
-        with self.lock:
+        """Take over a saved memory. Raises ValueError, and changes nothing, if it is foreign or damaged. What is being
+        written is not, as in `reset`."""
+        self.halt()
+        with self._changing("load"):
             try:
                 self.reader.load(path)
             except ValueError as error:
                 raise ValueError(str(error).replace(str(path), Path(path).name)) from error
-            self.shelf.begin(self.branch, self.branches)
-            self._changed("load")
+            self.branch.begin()
 
     def autosave(self) -> None:
         """The current branch, its newest steps and the index, on the disk when this returns."""
@@ -223,9 +234,10 @@ class Session(Sitting):
         return len(self.texts)
 
     def forget(self) -> None:
-        """Remove everything, from the disk too."""
+        """Remove everything, from the disk too, and what is being written."""
+        self.halt()
         with self.lock:
             shutil.rmtree(self.folder, ignore_errors=True)
-            self.done, self.compared, self.choices = {}, [], Choices()
+            self.done, self.choices = {}, Choices()
             self.held.clear()
             self.start(self.loaded)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from . import history
-from .branch import KEPT_MOMENTS, Branch
+from .branch import KEPT_MOMENTS, Branch, newest
+from .views import Moment
 
 STEPS = "steps"
 Branches = Mapping[str, Branch]
@@ -27,25 +28,27 @@ class Shelf:
         branch.reader.save(self._memory(branch.name))
         if branch.fresh:
             new = branch.moments[-branch.fresh :]
-            branch.kept.append((history.save(self.steps, new), len(new)))
+            branch.kept = [*branch.kept, (history.save(self.steps, new), len(new))]
             branch.fresh = 0
         while sum(count for _, count in branch.kept[1:]) >= KEPT_MOMENTS:
             self._drop(branch.kept.pop(0)[0], branches)
 
-    def begin(self, branch: Branch, branches: Branches) -> None:
-        """Start a branch's history anew."""
-        while branch.kept:
-            self._drop(branch.kept.pop()[0], branches)
-        branch.moments.clear()
-        branch.fresh = 0
-
     def recall(self, branch: Branch, kept: list) -> None:
         """A branch's memory and steps from their files; a note of what the memory is now, if they do not end there."""
-        if self._memory(branch.name).is_file():
-            branch.reader.load(self._memory(branch.name))
+        file = self._memory(branch.name)
+        if file.is_file():
+            try:
+                branch.reader.load(file)
+            except ValueError as error:  # the folders of a server are nobody's business
+                raise ValueError(str(error).replace(str(file), f"{branch.name!r} of this session")) from error
         branch.kept = [(str(name), int(count)) for name, count in kept]
-        found = [moment for name, _ in branch.kept for moment in history.load(self.steps / Path(name).name)]
-        branch.moments, branch.fresh = found[-KEPT_MOMENTS:], 0
+        found: list[Moment] = []
+        for name, _ in reversed(branch.kept):
+            longer = history.load(self.steps / Path(name).name) + found
+            found = newest(longer)
+            if len(found) < len(longer):
+                break
+        branch.moments, branch.fresh = found, 0
         memory = branch.reader.memory
         pool = (memory.config.num_hidden_layers, memory.config.pool_size)
         if not found or found[-1].clock != memory.state.clock or found[-1].owner.shape != pool:

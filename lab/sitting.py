@@ -4,7 +4,8 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,15 +49,18 @@ class Sitting:
         self.done: dict[str, float] = {}  # what this person has really done, for the guided steps
         self.compared: list[dict] = []  # the rows of the last comparison
         self.choices = Choices()
+        self._working, self._counting = 0, threading.Lock()
         self.held: deque[tuple[float, dict[str, int]]] = deque(maxlen=KEPT_SAMPLES)  # (when, bytes by part)
         self._halts = 0
         self._begin(loaded)
 
     def start(self, loaded: Loaded) -> None:
         """Begin anew on a model: in a new folder, as what was saved in the old one stays and can be restored."""
+        self.halt()
         with self.lock:
             key = new_key() if self.shelf.saved else self.key
             self._begin(loaded)
+            self.compared, self.choices.bin = [], None
             self.key, self.folder = key, self.folder.parent / key
 
     def _begin(self, loaded: Loaded) -> None:
@@ -67,7 +71,8 @@ class Sitting:
             self._note("start")
 
     def _reader(self) -> MPlusReader:
-        memory = new_memory(self.loaded.model, "smaller", undo_levels=8)
+        levels = 8 if self.loaded.model.device.type == "cpu" else 1  # each holds a θ of its own on the device
+        memory = new_memory(self.loaded.model, "smaller", undo_levels=levels)
         return MPlusReader(self.loaded.model, self.loaded.tokenizer, memory)
 
     # ── stopping ──
@@ -79,6 +84,23 @@ class Sitting:
         """A function that says whether `halt` has been called since."""
         begun = self._halts
         return lambda: self._halts != begun
+
+    # ── working ──
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """As long as this lasts the session stays in memory: its Stop button has to find it."""
+        with self._counting:
+            self._working += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._working -= 1
+            self.used = time.time()
+
+    @property
+    def busy(self) -> bool:
+        return self._working > 0
 
     # ── looking ──
     @property

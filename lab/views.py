@@ -78,13 +78,16 @@ class Retrieval:
     layers: tuple[LayerFound, ...]
     long_counts: dict[int, float] = field(default_factory=dict)  # text -> its share of Θ, mean over layers
 
-    def hits(self, receipt: int, num_tokens: int, layer: int | None = None) -> Array:
-        """How many layers (of all, or of one) retrieved each token of a text, (num_tokens,)."""
-        count = np.zeros(num_tokens, np.int32)
+    def hits(self, receipt: Receipt, layer: int | None = None) -> Array:
+        """How many layers (of all, or of one) retrieved each token of a text, (num_tokens,). Of a text that was written
+        several times over, a token's first copy counts for all."""
+        first: dict[tuple[int, int], int] = {}
+        copy_of = np.array([first.setdefault(span, place) for place, span in enumerate(receipt.spans)], np.int64)
+        count = np.zeros(len(copy_of), np.int32)
         for index, found in enumerate(self.layers):
             if layer is None or index == layer:
-                mine = found.got_position[(found.got_owner == receipt) & (found.got_position >= 0)]
-                count[np.unique(mine[mine < num_tokens])] += 1
+                mine = found.got_position[(found.got_owner == receipt.id) & (found.got_position >= 0)]
+                count[np.unique(copy_of[mine[mine < len(copy_of)]])] += 1
         return count
 
     def shares(self, layer: int | None = None) -> dict[int, float]:

@@ -1,6 +1,9 @@
-"""The named endpoints, for `gradio_client` and any HTTP caller. Each client has a session of its own."""
+"""The named endpoints, for `gradio_client` and any HTTP caller.
 
-import tempfile
+Each client has a session of its own; a caller without gradio's client names it by sending the same `session_hash` with
+every call. Callers over MCP come through one client of the server's and share one memory.
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +95,8 @@ def add_endpoints(page: Page) -> None:
 
     def memory_save(request: gr.Request) -> gr.FileData:
         """This client's memory as one safetensors file."""
-        path = page.session(request).download(Path(tempfile.mkdtemp(prefix="mplus-")) / "memory.safetensors")
+        session = page.session(request)
+        path = session.download(page.registry.parcel(session) / "memory.safetensors")
         return gr.FileData(path=str(path), orig_name=path.name)
 
     def memory_load(file: gr.FileData, request: gr.Request) -> dict:

@@ -87,13 +87,14 @@ class CompareTab:
             for step in retention_job(session.loaded, methods, int(items), steps, int(seed or 0), session.turns, stop):
                 emit(step)
 
-        for step in stoppable(follow(work, session.halted())):
-            if step is None:
-                yield gr.skip(), panels.progress("Stopped; what was measured stays.")
-                return
-            asked, rows = step
-            if asked % max(1, total // 40) == 0 or asked == total:
-                yield figure(plots.retention(rows)), panels.progress(f"{asked} of {total} questions", asked / total)
+        with session.at_work():
+            for step in stoppable(follow(work, session.halted())):
+                if step is None:
+                    yield gr.skip(), panels.progress("Stopped; what was measured stays.")
+                    return
+                asked, rows = step
+                if asked % max(1, total // 40) == 0 or asked == total:
+                    yield figure(plots.retention(rows)), panels.progress(f"{asked} of {total} questions", asked / total)
         session.did("retention")
         yield gr.skip(), panels.progress(f"Done: {total} questions with {session.loaded.name}, seed {int(seed or 0)}.")
 

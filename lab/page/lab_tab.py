@@ -1,10 +1,11 @@
 """The first tab: write, add unrelated text, ask, and see where the answer came from."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gradio as gr
 
+from core.reader import Answer
 from core.sources import Receipt
 
 from .. import panels, plots
@@ -12,10 +13,10 @@ from ..compare import ASKED, possible, side_by_side
 from ..files import KINDS, read_text
 from ..samples import SAMPLES, unrelated
 from ..session import Session
-from ..turns import follow
+from ..turns import Stopped, follow
 from ..views import Moment
 from .chart import chart
-from .shell import MODEL, QUIET, Page, Selection, figure, guarded, stoppable
+from .shell import MODEL, QUIET, Page, Selection, figure, guarded, spoken, stoppable
 
 EVERY = 0.12
 """Seconds between two updates of a progress line."""
@@ -119,59 +120,88 @@ class LabTab:
 
     # ── writing ──
     def on_write(self, text: str, files: list[str] | None, request: gr.Request) -> Iterator:
-        session = self.page.session(request)
+        session, receipts = self.page.session(request), list[Receipt]()
         worlds = {"\n\n".join(sample.texts): sample.texts for sample in SAMPLES}  # an example is several texts
         pasted = worlds.get(text, [text] if text and text.strip() else [])
-        texts = [*pasted, *(read_text(file) for file in files or [])]
-        if not texts:
+        sources = [
+            *(lambda text=text: text for text in pasted),
+            *(lambda file=file: read_text(file) for file in files or []),
+        ]
+        if not sources:
             raise ValueError("There is nothing to write: paste a text, choose an example or add a file.")
-        receipts: list[Receipt] = []
-        yield from ((note, gr.skip(), gr.skip()) for note in self._written(session, texts, "write", receipts))
-        if len(receipts) == len(texts):  # else it was stopped, and the text may be wanted
-            yield gr.skip(), "", None
+
+        def left() -> Iterator:
+            """What was not written, as after a stop, may be wanted; what was is not to be written again."""
+            if receipts:
+                files_left = (files or [])[max(0, len(receipts) - len(pasted)) :]
+                yield gr.skip(), "" if len(receipts) >= len(pasted) else gr.skip(), files_left or None
+
+        try:
+            for note in self._written(session, sources, "write", receipts):
+                yield note, gr.skip(), gr.skip()
+        except Exception:
+            yield from left()
+            raise
+        yield from left()
 
     def on_distract(self, amount: float, request: gr.Request) -> Iterator:
         session = self.page.session(request)
         texts = unrelated(int(amount), seed=session.reader.memory.state.clock)
-        yield from self._written(session, texts, "distract", [])
+        yield from self._written(session, [lambda text=text: text for text in texts], "distract", [])
 
-    def _written(self, session: Session, texts: list[str], what: str, receipts: list[Receipt]) -> Iterator[str]:
-        """Progress lines while texts are written one after the other; `receipts` takes those of what was written."""
-        begin, warned = time.perf_counter(), ""
-        halted = session.halted()
-        for number, text in enumerate(texts, 1):
-            which = f"Text {number} of {len(texts)}" if len(texts) > 1 else "Writing"
+    def _written(
+        self, session: Session, sources: list[Callable[[], str]], what: str, receipts: list[Receipt]
+    ) -> Iterator[str]:
+        """Progress lines while texts are written one after the other into the memory it began in; `receipts` takes
+        those of what was written. What fails is told in the last line, and raised."""
+        begin, warned, last = time.perf_counter(), "", 0.0
+        halted, branch, count = session.halted(), session.branch, len(sources)
 
-            def work(emit, stop, text=text):
-                emit(session.write(text, lambda *place: emit(place), emit, stop))
+        def work(emit, stop):
+            gone = lambda: stop() or session.branch is not branch  # noqa: E731
+            for source in sources:
+                emit(session.write(source(), lambda *place: emit(place), emit, gone))
 
-            last = 0.0
-            for item in stoppable(follow(work, halted)):
-                if item is None:
-                    whole = f"{len(session.texts)} whole texts"
-                    yield panels.progress(f"Stopped. The memory holds {whole}; nothing is half written.")
-                    return
-                if isinstance(item, int):
-                    yield panels.progress(f"Waiting: {item} ahead of you.")
-                elif isinstance(item[0], int):
-                    done, total = item
-                    share = (number - 1 + done / total) / len(texts)
-                    if time.perf_counter() - last > EVERY:
-                        last = time.perf_counter()
-                        passed = last - begin
-                        left = f", about {passed / share * (1 - share):.0f} s left" if done >= 3 or number > 3 else ""
-                        yield panels.progress(f"{which}: chunk {done} of {total}{left}", share)
-                else:
-                    receipt, warning = item
-                    receipts.append(receipt)
-                    warned = warning or warned
+        yield panels.progress("Writing …", 0.0)
+        try:
+            with session.at_work():
+                for item in follow(work, halted):
+                    number = len(receipts) + 1
+                    which = f"Text {number} of {count}" if count > 1 else "Writing"
+                    if isinstance(item, int):
+                        yield panels.progress(f"Waiting: {item} ahead of you.")
+                    elif isinstance(item[0], int):
+                        done, total = item
+                        share = (number - 1 + done / total) / count
+                        if time.perf_counter() - last > EVERY:
+                            last = time.perf_counter()
+                            rest = (
+                                f", about {(last - begin) / share * (1 - share):.0f} s left"
+                                if done >= 3 or number > 3
+                                else ""
+                            )
+                            yield panels.progress(f"{which}: chunk {done} of {total}{rest}", share)
+                    else:
+                        receipts.append(item[0])
+                        warned = item[1] or warned
+        except Stopped:
+            whole = f"{len(session.texts)} whole texts"
+            yield panels.progress(f"Stopped. The memory holds {whole}; nothing is half written.")
+            return
+        except Exception as error:
+            which = f"Text {len(receipts) + 1} of {count}: " if count > 1 else "Not written: "
+            before = (
+                f" The {len(receipts)} before it {'is' if len(receipts) == 1 else 'are'} written." if receipts else ""
+            )
+            told = spoken(error)
+            yield panels.progress(f"{which}{told.message}{before}")
+            raise told from None
         session.did(what)
         tokens = sum(receipt.text_tokens for receipt in receipts)
         seconds = time.perf_counter() - begin
-        said = (
-            f"Written: {len(texts)} text{'s' if len(texts) > 1 else ''}, {tokens:,} tokens in {seconds:.1f} s. {warned}"
+        yield panels.progress(
+            f"Written: {count} text{'s' * (count > 1)}, {tokens:,} tokens in {seconds:.1f} s. {warned}"
         )
-        yield panels.progress(said)
 
     # ── asking ──
     def on_ask(self, question: str, request: gr.Request) -> Iterator:
@@ -188,23 +218,22 @@ class LabTab:
                 )
             )
 
-        for item in stoppable(follow(work, session.halted())):
-            if item is None:
-                yield gr.skip(), panels.progress("Stopped.")
-            elif isinstance(item, tuple) and item[0] == "wait":
-                yield gr.skip(), panels.progress(f"Waiting: {item[1]} ahead of you.")
-            elif isinstance(item, tuple):
-                answer += item[1]
-                yield answer, gr.skip()
-            else:
-                held = sum(count for part, count in item.num_bytes.items() if part != "weights")
-                yield (
-                    item.text or "(the model ended at once: an empty answer)",
-                    panels.progress(
-                        f"First token after {item.first_token_seconds:.2f} s, all {len(item.tokens)} after {item.seconds:.2f} s; "
-                        f"this memory holds {panels.size(held)}."
-                    ),
-                )
+        try:
+            with session.at_work():
+                for item in stoppable(follow(work, session.halted())):
+                    if item is None:
+                        yield gr.skip(), panels.progress("Stopped.")
+                    elif isinstance(item, tuple) and item[0] == "wait":
+                        yield gr.skip(), panels.progress(f"Waiting: {item[1]} ahead of you.")
+                    elif isinstance(item, tuple):
+                        answer += item[1]
+                        yield answer, gr.skip()
+                    else:
+                        yield answered(item)
+        except Exception as error:
+            told = spoken(error)
+            yield gr.skip(), panels.progress(told.message)
+            raise told from None
 
     def on_all(
         self, question: str, expected: str, budget: float | None, cheat: bool, request: gr.Request
@@ -225,13 +254,14 @@ class LabTab:
                 emit(row)
 
         yield panels.progress(f"Writing {len(texts)} texts into {len(asked)} methods …", 0.0)
-        for row in stoppable(follow(work, session.halted())):
-            if row is None:
-                yield methods_table(rows) + panels.progress("Stopped; what was measured stays.")
-                break
-            rows.append(row)
-            waiting = panels.progress(f"{len(rows)} of {len(asked)} methods", len(rows) / len(asked))
-            yield methods_table(rows) + (waiting if len(rows) < len(asked) else "")
+        with session.at_work():
+            for row in stoppable(follow(work, session.halted())):
+                if row is None:
+                    yield methods_table(rows) + panels.progress("Stopped; what was measured stays.")
+                    break
+                rows.append(row)
+                waiting = panels.progress(f"{len(rows)} of {len(asked)} methods", len(rows) / len(asked))
+                yield methods_table(rows) + (waiting if len(rows) < len(asked) else "")
         session.compared = [row for row in rows if "answer" in row]
         if len(rows) == len(asked):
             session.did("compare")
@@ -242,15 +272,28 @@ class LabTab:
         moment, names = branch.moments[chosen.step], self.page.names(session)
         # An answer is of the memory it was asked of; a write leaves it, as the text it came from is still there.
         gone = branch.answer is None and branch.moments[-1].event not in ("start", "write")
+        said = answered(branch.answer) if branch.answer else ("", panels.progress("")) if gone else (gr.skip(),) * 2
         return {
             self.provenance: panels.provenance(branch.last, session.texts, chosen.layer),
             self.pool: figure(plots.pool_map(moment, names, chosen.text, chosen.layer, chosen.slot))
             if session.texts
             else None,
             self.slot: slot_panel(session, chosen, names),
-            self.answer: "" if gone else gr.skip(),
-            self.ask_note: panels.progress("") if gone else gr.skip(),
+            self.answer: said[0],
+            self.ask_note: said[1],
         }
+
+
+def answered(answer: Answer) -> tuple[str, str]:
+    """An answer for its box, and what it took."""
+    held = sum(count for part, count in answer.num_bytes.items() if part != "weights")
+    told = (
+        f"First token after {answer.first_token_seconds:.2f} s, all {len(answer.tokens)} after {answer.seconds:.2f} s"
+    )
+    return (
+        answer.text or "(the model ended at once: an empty answer)",
+        panels.progress(f"{told}; this memory holds {panels.size(held)}."),
+    )
 
 
 def methods_table(rows: list[dict]) -> str:

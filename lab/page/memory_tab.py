@@ -1,8 +1,5 @@
 """The write side: θ and Θ step by step, the list of texts, and what can be done to them."""
 
-import tempfile
-from pathlib import Path
-
 import gradio as gr
 
 from .. import panels, plots
@@ -124,7 +121,7 @@ class MemoryTab:
 
     def on_save(self, request: gr.Request) -> str:
         session = self.page.session(request)
-        folder = Path(tempfile.mkdtemp(prefix="mplus-"))
+        folder = self.page.registry.parcel(session)
         return str(session.download(folder / f"mplus-{session.current.replace(' ', '-')}.safetensors"))
 
     def on_load(self, file: str, request: gr.Request) -> str:

@@ -6,6 +6,7 @@ import gradio as gr
 
 from .. import panels, plots
 from ..planner import PAPER_MB, SHAPES, plan
+from ..registry import KEPT_SECONDS
 from ..session import Session
 from .chart import chart
 from .shell import QUIET, Page, Selection, figure, guarded
@@ -89,7 +90,7 @@ class ResourcesTab:
         return self._figure(session), self._mine(session), self._held(session), gr.skip()
 
     def on_forget(self, request: gr.Request) -> str:
-        self.page.session(request).forget()
+        self.page.registry.forget(self.page.session(request))
         return panels.progress("Everything of this session is gone, from the memory and from the disk.")
 
     def _figure(self, session: Session) -> str | None:
@@ -98,12 +99,13 @@ class ResourcesTab:
         return figure(plots.resources(times, lines, marks))
 
     def _mine(self, session: Session) -> str | None:
-        """What this session's memory took after each change, up to now."""
+        """What this session's memory took after each change, and takes now."""
         samples, begin = list(session.held), self.page.meter.begin
         if not samples:
             return None
         times = [*(when - begin for when, _ in samples), time.time() - begin]
-        parts = {part: [*(held.get(part, 0) for _, held in samples), samples[-1][1].get(part, 0)]
+        now = session.reader.num_bytes
+        parts = {part: [*(held.get(part, 0) for _, held in samples), now.get(part, 0)]
                  for part in dict.fromkeys(part for _, held in samples for part in held)}  # fmt: skip
         return figure(plots.resources(times, {SAID.get(part, part): values for part, values in parts.items()}, ()))
 
@@ -114,7 +116,8 @@ class ResourcesTab:
         count = totals["sessions"]
         rows.append((f"{count} session{'s' * (count != 1)} in memory, together", panels.size(totals["bytes"])))
         idle = self.page.registry.idle - (time.time() - session.used)
-        note = f"{self.page.meter.note} Unused for {max(0, idle) / 60:.0f} more minutes, this session leaves the memory; it stays on the disk."
+        days = KEPT_SECONDS // 86400
+        note = f"{self.page.meter.note} Unused for {max(0, idle) / 60:.0f} more minutes, this session leaves the memory; it stays on the disk for {days} days."
         return panels.table(["held now (bytes of the tensors)", ""], rows, {1}) + panels.progress(note)
 
     def draw(self, session: Session, chosen: Selection) -> dict:

@@ -45,6 +45,12 @@ def spoken(error: Exception) -> gr.Error:
         return gr.Error(
             "There is not enough memory for this; reset the session or choose a smaller model.", print_exception=False
         )
+    if isinstance(error, OSError):
+        logger.exception("a file", exc_info=error)
+        return gr.Error(
+            f"It cannot be saved ({error.strerror or error}), and nothing was changed; make room on the disk and try again.",
+            print_exception=False,
+        )
     logger.exception("unexpected", exc_info=error)
     return gr.Error(
         "Something went wrong here that should not have; the log has the details. Try again.", print_exception=False
