@@ -5,6 +5,7 @@ What cannot work on this machine is said before it is loaded.
 
 import json
 import threading
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ class Models:
     def __init__(self, default: str | None = None, root: Path | None = None, exposed: bool = False, keep: int = 3):
         self.root, self.exposed, self.keep = root, exposed, keep
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._alive: weakref.WeakValueDictionary[str, Loaded] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
+        self._loading: dict[str, threading.Lock] = {}
         shipped = self.shipped()
         self.default = default or ("mini" if "mini" in shipped else TINY)
 
@@ -93,19 +96,22 @@ class Models:
         """The model of that name, loaded if need be. Raises ValueError that says what is wrong before loading it."""
         name = name.strip()
         with self._lock:
-            if name not in self._loaded:
-                self._loaded[name] = tiny() if name == TINY else self._load(name)
+            loading = self._loading.setdefault(name, threading.Lock())
+        with loading:  # of one name one at a time; nobody waits for another's model
+            found = self._alive.get(name) or (tiny() if name == TINY else self._load(name))
+        with self._lock:
+            self._alive[name] = self._loaded[name] = found
             self._loaded.move_to_end(name)
             while len(self._loaded) > self.keep:
                 self._loaded.popitem(last=False)
-            return self._loaded[name]
+        return found
 
     def _load(self, name: str) -> Loaded:
         if name not in self.shipped():
             self._permit(name)
         folder = core.checkpoint.find(name)
-        check_fit(folder)
-        reader = core.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        reader = core.load(folder, device, fitting_dtype(folder, device))
         config = json.loads((folder / "config.json").read_text())
         plain = config.get("model_type") == "llama" and not any(
             key.startswith("num_") and "block" in key for key in config
@@ -124,14 +130,23 @@ class Models:
             raise ValueError("Other models cannot be loaded over the network; start the lab with --model-root FOLDER.")
 
 
-def check_fit(folder: Path) -> None:
-    """Raises ValueError if the weights of a checkpoint cannot fit into this machine's free memory as float32."""
+def fitting_dtype(folder: Path, device: str) -> torch.dtype:
+    """float32, or on a GPU of which that would take more than a quarter bfloat16: memories need room as well.
+
+    Raises ValueError if the weights of a checkpoint do not fit into what is free.
+    """
     stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     config = json.loads((folder / "config.json").read_text())
     halves = str(config.get("torch_dtype") or config.get("dtype")) in ("bfloat16", "float16")
     need, free = stored * (2 if halves else 1), psutil.virtual_memory().available
+    dtype = torch.float32
+    if device == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+        if need > free / 4:
+            dtype, need = torch.bfloat16, need // 2
     if need > 0.9 * free:
         raise ValueError(
             f"This checkpoint needs about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; "
             "close other programs or choose a smaller model."
         )
+    return dtype

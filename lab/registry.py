@@ -96,6 +96,8 @@ class Registry:
                 self._pointer(page).write_text(key)
 
     def _open(self, page: str, key: str) -> Session:
+        saved = self.saved(key)
+        loaded = self.models.get(saved["model"] if saved else self.models.default)  # may take long: nobody waits for it
         with self._opening:
             with self._lock:
                 for session in self._live.values():  # another page may be in it, or this one was before a reload
@@ -103,9 +105,8 @@ class Registry:
                         self._live[page] = session
                         self._point(page, key)
                         return session
-            folder, saved = self.folder / key, self.saved(key)
-            model = saved["model"] if saved else self.models.default
-            session = Session(key, folder, self.models.get(model), self.turns)
+            folder = self.folder / key
+            session = Session(key, folder, loaded, self.turns)
             if saved:
                 session.recover()
                 with suppress(OSError):

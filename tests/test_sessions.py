@@ -1,13 +1,14 @@
 """A person's memory in the lab: models, sessions and what of them is on the disk."""
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from lab import history, views
 from lab.branch import KEPT_MOMENTS
 from lab.meter import Meter
-from lab.models import TINY, Models, tiny
+from lab.models import TINY, Models, fitting_dtype, tiny
 from lab.page.lab_tab import slot_panel
 from lab.page.page import build
 from lab.page.shell import Page, Selection
@@ -36,6 +37,23 @@ def test_models_from_elsewhere_are_refused_when_the_lab_is_exposed(tmp_path):
 
 
 # ── sessions ──
+def test_a_model_that_somebody_uses_is_not_loaded_twice(models):
+    models.keep = 1
+    first = models.get(TINY)
+    models._loaded.clear()
+    assert models.get(TINY) is first
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(tmp_path):
+    (tmp_path / "config.json").write_text('{"dtype": "float16"}')
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(psutil.virtual_memory().total)  # sparse: it takes no room
+    with pytest.raises(ValueError, match="GB of memory are free"):
+        fitting_dtype(tmp_path, "cpu")
+    (tmp_path / "model.safetensors").write_bytes(b"small")
+    assert fitting_dtype(tmp_path, "cpu") == torch.float32
+
+
 def test_what_is_written_is_on_the_disk_and_comes_back(told, registry):
     texts = [receipt.text for receipt in told.texts]
     registry._live.clear()
