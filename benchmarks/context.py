@@ -13,6 +13,7 @@ import torch
 from benchmarks.shapes import MEDIUM, random_chunks, random_model
 from benchmarks.speed import FastMPlus
 from benchmarks.timing import in_turns, now, save
+from core.arguments import count
 from core.decoding import prepare_for_answers
 
 QUESTION = 32
@@ -46,7 +47,7 @@ def measure(lengths: list[int], rounds: int) -> dict:
             "device bytes, context": row * (length + QUESTION), "device bytes, core": held, "host bytes, core": long,
         }  # fmt: skip
         print(length, result[length], flush=True)
-        save("context", summary(result))  # what there is, should the longest take too long
+        save("context", summary(result), whole=False)  # what there is, should the longest take too long
     return result
 
 
@@ -57,15 +58,20 @@ def summary(rows: dict) -> dict:
 
 def crossing(result: dict, one: str, other: str) -> int | None:
     """The first length from which on `other` needs less than `one`."""
-    better = [length for length, row in result.items() if row[other] < row[one]]
-    return min(better, default=None)
+    ahead = None
+    for length, row in sorted(result.items()):
+        ahead = (ahead or length) if row[other] < row[one] else None
+    return ahead
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 8192, 16_384])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lengths", type=count, nargs="+", default=[2048, 4096, 8192, 16_384])
+    parser.add_argument("--rounds", type=count, default=3)
     arguments = parser.parse_args()
+    size = MEDIUM["chunk_size"]
+    if any(length % size for length in arguments.lengths):
+        parser.error(f"--lengths {arguments.lengths} are to be multiples of {size}, a chunk.")
     torch.set_num_threads(1)
     result = summary(measure(arguments.lengths, arguments.rounds))
     print(result["core is ahead from"])

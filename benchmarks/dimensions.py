@@ -12,10 +12,11 @@ import statistics
 
 import torch
 
-from benchmarks.gpu import together
+from benchmarks.gpu import Row, together
 from benchmarks.shapes import MEDIUM, fill_long_term, random_chunks, random_model
 from benchmarks.speed import FastMPlus, decode
 from benchmarks.timing import save, seconds
+from core.arguments import count
 from core.decoding import prepare_for_answers
 from core.model import MPlusForCausalLM
 
@@ -38,7 +39,7 @@ def model_of(d: int, L: int, N: int, K0: int) -> MPlusForCausalLM:
     return model
 
 
-def measure(rounds: int, question: int, memories: int, **sizes: int) -> dict[str, float]:
+def measure(rounds: int, question: int, memories: int, **sizes: int) -> Row:
     """Median milliseconds, and megabytes."""
     model = model_of(**sizes)
     chunks = random_chunks(model.config, rounds + 1)
@@ -61,14 +62,14 @@ def measure(rounds: int, question: int, memories: int, **sizes: int) -> dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=count, default=5)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     rows = {"as it is": measure(rounds, **BASE)}
     for name, steps in STEPS.items():
         for step in steps:
             rows[f"{name} {step:,}"] = measure(rounds, **BASE | {name: step})
-            save("dimensions", {"base": BASE, "rows": rows})
+            save("dimensions", {"base": BASE, "rows": rows}, whole=False)
     columns = list(rows["as it is"])
     print(" | ".join(["", *columns]))
     for name, row in rows.items():

@@ -12,7 +12,10 @@ from typing import Any
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from .sessions import ROOT, start
+from core.arguments import count
+
+from .sessions import ROOT, served
+from .timing import save
 
 NAMES = ("/ingest", "/ask", "/inspect", "/delete", "/texts", "/reset", "/memory_load", "/memory_save")
 LONGEST = 60.0
@@ -35,15 +38,14 @@ def nonsense(rng: random.Random) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument("--inputs", type=count, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model")
     chosen = parser.parse_args()
-    rng, count = random.Random(chosen.seed), {"fine": 0, "refused": 0, "refused by the client": 0}
+    rng, counts = random.Random(chosen.seed), {"fine": 0, "refused": 0, "refused by the client": 0}
     hangs: list[str] = []
     leaks: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        process, address = start(Path(name), chosen.model)
+    with tempfile.TemporaryDirectory() as name, served(Path(name), chosen.model) as (process, address):
         client = Client(address, verbose=False, download_files=name)
         slowest = 0.0
         for number in range(chosen.inputs):
@@ -53,27 +55,26 @@ def main() -> None:
             try:
                 job = client.submit(*values, api_name=endpoint)
                 job.result(timeout=LONGEST)
-                count["fine"] += 1
+                counts["fine"] += 1
             except AppError as error:
-                count["refused"] += 1
+                counts["refused"] += 1
                 if "Traceback" in str(error) or str(ROOT) in str(error) or "site-packages" in str(error):
                     leaks.append(f"{number} {endpoint} {values!r:.80}: {error!s:.200}")
             except TimeoutError:
                 hangs.append(f"{number} {endpoint} {values!r:.80}")
             except Exception as error:
-                count["refused by the client"] += 1
+                counts["refused by the client"] += 1
                 if str(ROOT / "lab") in str(error):
                     leaks.append(f"{number} {endpoint}: {error!s:.200}")
             slowest = max(slowest, time.perf_counter() - begin)
         alive = process.poll() is None
         works = alive and "answer" in client.predict("Does it still answer?", 4, api_name="/ask")
-        process.kill()
-        process.wait()
         log = (Path(name) / "log").read_text()
-    print(json.dumps({"inputs": chosen.inputs, **count, "hangs": hangs, "leaks": leaks, "slowest_s": round(slowest, 2),
-                      "server_alive": alive, "still_answers": works,
-                      "unexpected_in_log": log.count("unexpected\nTraceback")},
-                     indent=1))  # fmt: skip
+    result = {"inputs": chosen.inputs, **counts, "hangs": hangs, "leaks": leaks, "slowest_s": round(slowest, 2),
+              "server_alive": alive, "still_answers": works,
+              "unexpected_in_log": log.count("unexpected\nTraceback")}  # fmt: skip
+    print(json.dumps(result, indent=1))
+    print(save("fuzz", result))
     sys.exit(bool(hangs or leaks or not works))
 
 

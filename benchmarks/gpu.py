@@ -8,14 +8,16 @@ tokens are ingested; the table says how many.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from benchmarks.shapes import MEDIUM, random_chunks, random_model
 from benchmarks.speed import FastMPlus, decode
-from benchmarks.timing import now, save, seconds
+from benchmarks.timing import save, seconds
 from core.adapters import READ, use_adapter
+from core.arguments import count
 from core.cost import LLAMA_8B, PAPER_MB, Setting, memory_cost
 from core.decoding import prepare_for_answers
 from core.model import MPlusForCausalLM
@@ -24,6 +26,7 @@ from core.reading import MemoryPrefix, new_memory, write
 
 PAPER_SHAPE = LLAMA_8B | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 MIB = 2**20
+Row = dict[str, float | None]
 
 
 class Placed(FastMPlus):
@@ -40,11 +43,20 @@ class Placed(FastMPlus):
         return sum(t.nbytes for t in held) + sum(log.num_bytes for log in state.logs) + self.buffer.num_bytes
 
 
-def peak(cuda: bool) -> float:
-    return torch.cuda.max_memory_allocated() / MIB if cuda else float("nan")
+def peak(cuda: bool) -> float | None:
+    return torch.cuda.max_memory_allocated() / MIB if cuda else None
 
 
-def one(model: MPlusForCausalLM, offload: str, chunks: Tensor, limit: float, rounds: int) -> dict[str, float]:
+def fitting(measure: Callable[[], Row]) -> Row:
+    """What was measured, or nothing but a note where the GPU is too small for it: the other rows go on."""
+    try:
+        return measure()
+    except torch.cuda.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return {"does not fit, MiB there": torch.cuda.mem_get_info()[1] / MIB}
+
+
+def one(model: MPlusForCausalLM, offload: str, chunks: Tensor, limit: float, rounds: int) -> Row:
     cuda, end = model.device.type == "cuda", time.perf_counter() + limit
     if cuda:
         torch.cuda.empty_cache()
@@ -55,12 +67,14 @@ def one(model: MPlusForCausalLM, offload: str, chunks: Tensor, limit: float, rou
         if time.perf_counter() > end:
             break
     questions = random_chunks(model.config, rounds + 1, 32, seed=1).to(model.device)
+    decode(placed, questions[:1])  # the first question of all makes the buffers
+    placed.write(chunks[:1])
     changed = seconds(lambda: placed.prefill(questions[:1]))
     first = [seconds(lambda q=q: placed.prefill(q[None])) for q in questions]
-    one_more = decode(placed, questions[:1])[0]
+    one_more = statistics.median(decode(placed, questions[:1])[0] for _ in range(rounds))
     setting = Setting(
         model.dtype, "smaller", offload, prompt=32, long_term=len(placed.memory.state.logs[0]), undo=0,
-        relaid=placed.buffer.relays,
+        relaid=placed.buffer.relays, fused=not cuda,
     )  # fmt: skip
     planned = memory_cost(model.config, setting)
     return {
@@ -71,7 +85,7 @@ def one(model: MPlusForCausalLM, offload: str, chunks: Tensor, limit: float, rou
     }  # fmt: skip
 
 
-def together(model: MPlusForCausalLM, chunks: Tensor, count: int, rounds: int = 5) -> dict[str, float]:
+def together(model: MPlusForCausalLM, chunks: Tensor, count: int, rounds: int) -> Row:
     """Seconds a chunk when `count` memories are written in one pass, against one; and asked in one pass."""
     cuda = model.device.type == "cuda"
     if cuda:
@@ -94,20 +108,21 @@ def together(model: MPlusForCausalLM, chunks: Tensor, count: int, rounds: int = 
     }  # fmt: skip
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    names = list(next(iter(rows.values())))
+def table(rows: dict[str, Row]) -> str:
+    names = dict.fromkeys(name for row in rows.values() for name in row)
     lines = [" | ".join(["", *rows]), "|".join(["---"] * (len(rows) + 1))]
-    lines += [" | ".join([name, *(f"{row[name]:,.1f}" for row in rows.values())]) for name in names]
+    said = lambda number: "" if number is None else f"{number:,.1f}"  # noqa: E731
+    lines += [" | ".join([name, *(said(row.get(name)) for row in rows.values())]) for name in names]
     return "\n".join(f"| {line} |" for line in lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--tokens", type=int, help="tokens to ingest; 128k on CUDA, 16k on a CPU without")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=count, help="tokens to ingest; 128k on CUDA, 16k on a CPU without")
+    parser.add_argument("--rounds", type=count, default=5)
     arguments = parser.parse_args()
-    begin, cuda = now(), torch.cuda.is_available()
+    begin, cuda = time.perf_counter(), torch.cuda.is_available()
     if cuda:
         model = random_model(PAPER_SHAPE, dtype=torch.bfloat16, device="cuda")
     else:
@@ -118,19 +133,22 @@ def main() -> None:
     tokens = arguments.tokens or (131_072 if cuda else 16_384)
     chunks = random_chunks(model.config, max(8, tokens // model.config.chunk_size)).to(model.device)
     each = arguments.minutes * 60 * 0.25
-    batch = {f"{count} memories": together(model, chunks, count) for count in (1, 8)}
-    rows = {}
+    file, batch, rows = "gpu" if cuda else "gpu-cpu", {}, {}
     for name in OFFLOADS:
         if name == "long":  # and "all", which follows; as `core.load` does
             look_up_on_host(model.model.embed_tokens, model.device)
-        rows[name] = one(model, name, chunks, each, arguments.rounds)
+        rows[name] = fitting(lambda name=name: one(model, name, chunks, each, arguments.rounds))
+        save(file, {"offload": rows, "batch": batch}, whole=False)
+    for many in (1, 8):
+        batch[f"{many} memories"] = fitting(lambda many=many: together(model, chunks, many, arguments.rounds))
     for row in rows.values():
-        row["first token against none"] = row["first token, ms"] / rows["none"]["first token, ms"]
-        row["write against none"] = row["write, ms"] / rows["none"]["write, ms"]
+        for what in ("first token", "write"):
+            if f"{what}, ms" in row and f"{what}, ms" in rows["none"]:
+                row[f"{what} against none"] = row[f"{what}, ms"] / rows["none"][f"{what}, ms"]
     where = torch.cuda.get_device_name() if cuda else "CPU, small shape; there is no device peak to measure"
-    print(f"{where}; {now() - begin:.0f} s\n\n{table(rows)}\n\n{table(batch)}\n")
+    print(f"{where}; {time.perf_counter() - begin:.0f} s\n\n{table(rows)}\n\n{table(batch)}\n")
     print("\n".join(f"paper, {name}: {value:,.0f} MB" for name, value in PAPER_MB.items()))
-    print(save("gpu" if cuda else "gpu-cpu", {"offload": rows, "batch": batch}))
+    print(save(file, {"offload": rows, "batch": batch}))
 
 
 if __name__ == "__main__":

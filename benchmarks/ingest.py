@@ -16,6 +16,7 @@ import torch
 import core
 from benchmarks.scale import rows
 from benchmarks.timing import now, save
+from core.arguments import count
 from core.log import TokenLog
 from core.reading import write
 
@@ -31,7 +32,7 @@ def filled_reader(reader: core.MPlusReader, tokens: int) -> core.MPlusReader:
     log = TokenLog.empty(width, config.retriever_size, made["tokens"].dtype)
     log.append(**made)
     twin.memory.state.logs = [log.fork() for _ in twin.memory.state.logs]
-    for each in twin.memory.state.logs:  # room to append: growing by a quarter is another matter, told apart below
+    for each in twin.memory.state.logs:  # room to append: growing by a quarter is another matter
         each.append(**{name: column[:1] for name, column in made.items()})
     twin.memory.state.stamp = twin.memory.state.stamp + size  # θ is younger than Θ, as where the text was really read
     twin.memory.state.clock, twin.memory.state.next_block = size, int(made["block"].max()) + 1
@@ -68,10 +69,12 @@ def measure(tokens: list[int], rounds: int, limit: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tokens", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--limit", type=int, default=10**9, help="tokens of Θ a layer; above, every write evicts")
+    parser.add_argument("--tokens", type=count, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--rounds", type=count, default=40, help="7 or more: every eighth write a question is asked")
+    parser.add_argument("--limit", type=count, default=10**9, help="tokens of Θ a layer; above, every write evicts")
     arguments = parser.parse_args()
+    if arguments.rounds < 7:
+        parser.error(f"--rounds is {arguments.rounds}; give 7 or more, for a question of each kind.")
     torch.set_num_threads(1)
     result = measure(arguments.tokens, arguments.rounds, arguments.limit)
     for name, by in result.items():

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -16,8 +17,11 @@ from pathlib import Path
 
 import torch
 
+from core.arguments import count
 from lab.models import TINY, Models
 from lab.registry import Registry
+
+from .timing import save
 
 KEY = "a-session-that-is-killed"
 
@@ -47,11 +51,12 @@ def live(models: Models, folder: Path, pipe: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=200)
+    parser.add_argument("--times", type=count, default=200)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     rng, models, folder = random.Random(chosen.seed), Models(TINY), Path(tempfile.mkdtemp())
+    kills = 0
     models.get(TINY)
     expected: set[str] = set()
     lost: list[str] = []
@@ -72,6 +77,7 @@ def main() -> None:
             unreadable += 1
             os.waitpid(process, 0)
             break
+        kills += 1
         held = set(json.loads(first)["held"])
         lost += sorted(expected - held)
         expected = held
@@ -86,13 +92,15 @@ def main() -> None:
             expected.discard(event.get("deleting", ""))
     drafts = len(list((folder / KEY).glob(".*.part")))
     result = {
-        "kills": chosen.times,
+        "kills": kills,
         "texts_reported": total,
         "lost": len(lost),
         "unreadable": unreadable,
         "drafts": drafts,
     }
+    shutil.rmtree(folder)
     print(json.dumps(result))
+    print(save("kill", result))
     sys.exit(bool(lost or unreadable))
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from .sessions import ROOT, start
+from .timing import command
 
 TALLEST = 1700
 QUESTION = "What is the capital of Tarn?"
@@ -159,7 +160,7 @@ def main() -> None:
             process.kill()
             process.wait()
     machine = {"cores": os.cpu_count(), "load": [round(load, 1) for load in psutil.getloadavg()]}
-    result = {"task": "page", "command": "python -m benchmarks.page", "machine": machine, **found}
+    result = {"task": "page", "command": command(), "machine": machine, **found}
     chosen.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1, ensure_ascii=False))
 

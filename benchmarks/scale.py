@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.shapes import MINI
-from benchmarks.timing import in_turns, now, save
+from benchmarks.timing import in_turns, now, save, seconds
+from core.arguments import count
 from core.choice import select
 from core.log import TokenLog
 from core.retriever import RELEVANCE, Keys
@@ -52,7 +53,10 @@ def questions(log: TokenLog, rounds: int) -> dict[str, float]:
 
 
 def writes(log: TokenLog, count: int = 200) -> dict[str, float]:
-    """Seconds of appending K rows and evicting as many, in one layer: the median, and the mean with all growing."""
+    """Seconds of appending K rows and evicting as many, in one layer: the median, the mean, and of one compaction.
+
+    Rows that are gone are cut out when they are an eighth of all (`TokenLog.kill`): rarer than these writes reach.
+    """
     generator, spent = torch.Generator().manual_seed(1), []
     new = [rows(log.length + K * step, K, generator) for step in range(count)]
     log.evict(1)
@@ -61,7 +65,8 @@ def writes(log: TokenLog, count: int = 200) -> dict[str, float]:
         log.append(**piece)
         log.evict(K)
         spent.append(now() - begin)
-    return {"median": statistics.median(spent), "mean": statistics.mean(spent)}
+    compaction = seconds(log.compact)
+    return {"median": statistics.median(spent), "mean": statistics.mean(spent), "one compaction": compaction}
 
 
 def on_disk(folder: Path, size: int, layers: int) -> dict[str, float]:
@@ -71,11 +76,11 @@ def on_disk(folder: Path, size: int, layers: int) -> dict[str, float]:
     pieces = [rows(K * step, K, generator) for step in range(64)]
     for first in range(0, size, K):
         piece = {**pieces[first // K % 64], "block": torch.full((K,), 1 + first // K)}
-        begin = now()
+        begin = time.perf_counter()  # the disk's share is waiting, which a processor's clock leaves out
         for log in tier.logs:
             log.append(**piece)
         tier.commit()
-        spent.append(now() - begin)
+        spent.append(time.perf_counter() - begin)
     tier.flush()  # or opening would wait for what is still on its way to the disk
     begin = time.perf_counter()
     again = DiskTier(folder, layers, (WIDTH, R), torch.float32)
@@ -92,11 +97,13 @@ def on_disk(folder: Path, size: int, layers: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=count, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--disk", type=Path, help="folder for the disk tier; a temporary one without")
     parser.add_argument("--disk-rows", type=int, default=2_500_000, help="10M tokens of text at four to one; 0: none")
     arguments = parser.parse_args()
+    if arguments.disk and arguments.disk.is_dir() and any(arguments.disk.iterdir()):
+        parser.error(f"{arguments.disk} is not empty; name a new folder.")
     torch.set_num_threads(1)
     result: dict = {"question, one layer": {}, "write and evict, one layer": {}}
     for size in arguments.rows:
@@ -104,6 +111,7 @@ def main() -> None:
         result["question, one layer"][size] = questions(log, arguments.rounds)
         result["write and evict, one layer"][size] = writes(log)
         print(size, {name: result[name][size] for name in result}, flush=True)
+        save("scale", result, whole=False)
         del log
     if arguments.disk_rows:
         folder = arguments.disk or Path(tempfile.mkdtemp())

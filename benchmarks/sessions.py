@@ -17,18 +17,36 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from gradio_client import Client
+
+from core.arguments import count
+
+from .timing import save
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 180.0
 """Seconds until a client gives up; all of them start at once, on the machine that answers them."""
 
 
+@contextmanager
+def served(folder: Path, model: str | None = None, runs: Path | None = None) -> Iterator[tuple[subprocess.Popen, str]]:
+    """`python app.py` on a free port as long as the block lasts: (process, address) once it answers. Its sessions and
+    log are in `folder`."""
+    process, address = start(folder, model, runs)
+    try:
+        yield process, address
+    finally:
+        process.kill()
+        process.wait()
+
+
 def start(folder: Path, model: str | None = None, runs: Path | None = None) -> tuple[subprocess.Popen, str]:
-    """`python app.py` on a free port; (process, address) once it answers. Its sessions and log are in `folder`."""
+    """As `served`, for whoever kills it. Raises SystemExit, with the log, if it does not answer."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,6 +63,7 @@ def start(folder: Path, model: str | None = None, runs: Path | None = None) -> t
             return process, address
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             if process.poll() is not None or time.time() > deadline:
+                process.kill()
                 raise SystemExit((folder / "log").read_text()) from None
             time.sleep(0.25)
 
@@ -84,25 +103,23 @@ class Person(threading.Thread):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--questions", type=int, default=1000)
+    parser.add_argument("--clients", type=count, default=50)
+    parser.add_argument("--questions", type=count, default=1000)
     parser.add_argument("--model")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        process, address = start(Path(name), chosen.model)
+    with tempfile.TemporaryDirectory() as name, served(Path(name), chosen.model) as (process, address):
         memory = psutil.Process(process.pid).memory_info
         before = peak = memory().rss
         begin = time.perf_counter()
-        people = [Person(i, address, chosen.questions // chosen.clients) for i in range(chosen.clients)]
+        each, rest = divmod(chosen.questions, chosen.clients)
+        people = [Person(i, address, each + (i < rest)) for i in range(chosen.clients)]
         for person in people:
             person.start()
         while any(person.is_alive() for person in people):
             peak = max(peak, memory().rss)
             time.sleep(0.2)
-        process.kill()
-        process.wait()
         times = sorted(second for person in people for second in person.seconds)
-        print(json.dumps({
+        result = {
             "clients": chosen.clients, "answered": len(times), "errors": sum(len(p.errors) for p in people),
             "crossed": sum(p.crossed for p in people), "wall_s": round(time.perf_counter() - begin, 1),
             "median_s": round(statistics.median(times), 3) if times else None,
@@ -110,7 +127,10 @@ def main() -> None:
             "rss_start_mib": before // 2**20, "rss_peak_mib": peak // 2**20,
             "first_errors": [error for person in people for error in person.errors][:3],
             "traceback_in_log": "Traceback" in (Path(name) / "log").read_text(),
-        }, indent=1))  # fmt: skip
+        }  # fmt: skip
+    print(json.dumps(result, indent=1))
+    print(save("sessions", result))
+    sys.exit(bool(result["errors"] or result["crossed"]))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,11 @@ On one thread the processor's time is taken and not the wall's: it leaves out th
 """
 
 import json
+import os
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,13 +52,38 @@ def in_turns(
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__, "cuda": cuda}
+    return {
+        "cpu": processor(), "instructions": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), "torch": torch.__version__,
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }  # fmt: skip
 
 
-def save(name: str, result: dict[str, Any]) -> Path:
-    """Write a result, with the machine it was measured on, to results/<name>.json."""
+def processor() -> str:
+    """The processor's own name where the system tells it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def command() -> str:
+    """The command line that runs, as one would type it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return shlex.join(["python", *(["-m", spec.name] if spec else sys.argv[:1]), *sys.argv[1:]])
+
+
+def save(name: str, result: dict[str, Any], whole: bool = True) -> Path:
+    """Write a result, with its command and the machine it was measured on, to results/<name>.json.
+
+    whole: until it is, what there is goes to <name>.part.json, so that a trial that is stopped costs no older result.
+    """
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n", encoding="utf-8")
-    return path
+    path, part = RESULTS / f"{name}.json", RESULTS / f"{name}.part.json"
+    content = {"command": command(), "machine": machine(), **result}
+    (path if whole else part).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if whole:
+        part.unlink(missing_ok=True)
+    return path if whole else part
