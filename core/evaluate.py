@@ -56,9 +56,9 @@ def parser() -> argparse.ArgumentParser:
         if name not in ("retention", "compression"):
             task.add_argument("--seed", type=int, default=0)
             task.add_argument("--data", required=data is not None and "optional" not in data, help=data)
+        if load:
+            task.add_argument("--num", type=count, help="examples at most (of each set, task or length)")
         if load or name == "cost":
-            if load:
-                task.add_argument("--num", type=count, help="examples at most (of each set, task or length)")
             task.add_argument("--budget-bytes", type=count, help="of keys and values before a prompt; as M+ by default")
         return task
 

@@ -70,7 +70,10 @@ class Registry:
             self._point(page, key)
         try:
             return self._open(page, key)
-        except Exception:  # what is saved stays and can be asked for again; the page has to go on
+        except Exception:
+            if not self.saved(key):
+                raise
+            # What is saved stays and can be asked for again; the page has to go on.
             logger.exception("the session of a page cannot be opened; it begins a new one")
             with self._lock:
                 self._point(page, key := new_key())

@@ -175,11 +175,8 @@ class LabTab:
                         share = (number - 1 + done / total) / count
                         if time.perf_counter() - last > EVERY:
                             last = time.perf_counter()
-                            rest = (
-                                f", about {(last - begin) / share * (1 - share):.0f} s left"
-                                if done >= 3 or number > 3
-                                else ""
-                            )
+                            known = done >= 3 or number > 3
+                            rest = f", about {(last - begin) / share * (1 - share):.0f} s left" if known else ""
                             yield panels.progress(f"{which}: chunk {done} of {total}{rest}", share)
                     else:
                         receipts.append(item[0])
@@ -190,9 +187,8 @@ class LabTab:
             return
         except Exception as error:
             which = f"Text {len(receipts) + 1} of {count}: " if count > 1 else "Not written: "
-            before = (
-                f" The {len(receipts)} before it {'is' if len(receipts) == 1 else 'are'} written." if receipts else ""
-            )
+            verb = "is" if len(receipts) == 1 else "are"
+            before = f" The {len(receipts)} before it {verb} written." if receipts else ""
             told = spoken(error)
             yield panels.progress(f"{which}{told.message}{before}")
             raise told from None

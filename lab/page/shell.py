@@ -1,5 +1,6 @@
 """What all tabs share: sessions, the linked selection, one way to redraw, and errors that speak to the person."""
 
+import errno
 import functools
 import inspect
 import logging
@@ -45,10 +46,10 @@ def spoken(error: Exception) -> gr.Error:
         return gr.Error(
             "There is not enough memory for this; reset the session or choose a smaller model.", print_exception=False
         )
-    if isinstance(error, OSError):
-        logger.exception("a file", exc_info=error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        logger.exception("a full disk", exc_info=error)
         return gr.Error(
-            f"It cannot be saved ({error.strerror or error}), and nothing was changed; make room on the disk and try again.",
+            f"It cannot be saved ({error.strerror}), and nothing was changed; make room on the disk and try again.",
             print_exception=False,
         )
     logger.exception("unexpected", exc_info=error)
