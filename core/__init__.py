@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 
+@torch.inference_mode(False)
 def load(
     name_or_path: str | os.PathLike = "mini",
     device: str | torch.device | None = None,

@@ -55,7 +55,21 @@ class _Stop(StoppingCriteria):
         self.stop = stop
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:  # type: ignore[override]
-        return torch.full((len(input_ids),), self.stop(), dtype=torch.bool, device=input_ids.device)
+        return torch.full((len(input_ids),), bool(self.stop()), dtype=torch.bool, device=input_ids.device)
+
+
+def num_copies(settings: dict[str, Any]) -> int:
+    """How many times `generate` takes every prompt, by its arguments: for beams, and for several answers."""
+    given = settings.get("generation_config")
+    counts = (settings.get(name) or getattr(given, name, None) or 1 for name in ("num_beams", "num_return_sequences"))
+    return max(counts)
+
+
+def check_single(sampling: dict[str, Any]) -> None:
+    """ValueError if arguments of `generate` ask for several answers."""
+    given = sampling.get("generation_config")
+    if (sampling.get("num_return_sequences") or getattr(given, "num_return_sequences", None) or 1) != 1:
+        raise ValueError("`answer` gives one answer; ask for several by `answer_many([question], …)`.")
 
 
 def timed_answer(
@@ -84,8 +98,7 @@ def timed_answer(
     settings = {"max_new_tokens": int(max_new_tokens), "do_sample": False, "pad_token_id": pad, **sampling}
     settings["return_dict_in_generate"] = False  # whatever a generation_config says
     streamer = None
-    single = len(prompts) == settings.get("num_beams", 1) == settings.get("num_return_sequences", 1) == 1
-    if single and "streamer" not in settings:
+    if len(prompts) == num_copies(settings) == 1 and "streamer" not in settings:
         streamer = settings["streamer"] = _Streamer(tokenizer, on_text)
     if stop:
         settings["stopping_criteria"] = StoppingCriteriaList([*settings.get("stopping_criteria", ()), _Stop(stop)])
@@ -98,5 +111,7 @@ def timed_answer(
         text = tokenizer.decode(row, skip_special_tokens=True).strip()
         prompt = index * len(prompts) // len(out)  # several answers a prompt when num_return_sequences asks for them
         per_layer = tuple(rows[prompt] for rows in found if rows)
+        while len(row) > 1 and row[-1] == pad and row[-2] in (pad, tokenizer.eos_token_id):
+            row.pop()  # which fills a shorter answer up to the longest
         answers.append(Answer(text, row, first, seconds, reader.num_bytes, per_layer))
     return answers

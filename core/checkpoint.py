@@ -52,6 +52,7 @@ def find(name_or_path: str | os.PathLike) -> Path:
         ) from error
 
 
+@torch.inference_mode(False)
 def load_model(
     name_or_path: str | os.PathLike,
     device: str | torch.device | None = None,
@@ -74,7 +75,8 @@ def load_model(
         raise ValueError(f"dtype is {dtype!r}; give one such as torch.float32 or torch.bfloat16.")
     if theirs.get("model_type") == MPlusConfig.model_type:
         fields = {key: value for key, value in theirs.items() if key not in official.UNUSED_CONFIG}
-        model = _build(_config(fields, settings, folder), read_tensors(folder, allow_pickle), dtype, folder)
+        tensors = read_tensors(folder, allow_pickle)
+        model = _build(_config(fields, settings, folder), tensors, dtype, _told(folder, settings))
         if (folder / LONG_TERM).is_file():
             model.initial_long_term = _long_term(folder / LONG_TERM, model.config, dtype)
     elif official.is_official(theirs):
@@ -103,14 +105,19 @@ def _config(fields: dict[str, Any], settings: dict[str, Any], folder: Path) -> M
         raise ValueError(f"config.json of {folder}, with the settings given, makes no model: {error}") from error
 
 
-def _build(config: MPlusConfig, tensors: dict[str, Tensor], dtype: torch.dtype, folder: Path) -> MPlusForCausalLM:
+def _told(folder: Path, settings: dict[str, Any]) -> str:
+    """Where tensors are from, and what they have been asked to be, for errors."""
+    return f"{folder}{''.join(f', with {name}={value!r}' for name, value in settings.items())}"
+
+
+def _build(config: MPlusConfig, tensors: dict[str, Tensor], dtype: torch.dtype, where: str) -> MPlusForCausalLM:
     with torch.device("meta"):
         model = MPlusForCausalLM(config)
         add_adapters(model, config)
     wanted = model.state_dict()
     tied = {"lm_head.weight"} if config.tie_word_embeddings else set()
-    check_names(set(wanted) - tied, set(tensors) - tied, folder)
-    check_shapes({name: tuple(tensor.shape) for name, tensor in wanted.items()}, tensors, folder)
+    check_names(set(wanted) - tied, set(tensors) - tied, where)
+    check_shapes({name: tuple(tensor.shape) for name, tensor in wanted.items()}, tensors, where)
     for name, tensor in tensors.items():  # in place: two copies of a large checkpoint may not fit
         tensors[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
     model.load_state_dict(tensors, assign=True, strict=False)
@@ -139,8 +146,8 @@ def _load_official(
     with torch.device("meta"):
         probe = MPlusForCausalLM(config)
         add_adapters(probe, config)
-    names = {official.official_name(name, config): name for name in probe.state_dict()}
-    model = _build(config, {names.get(name, name): tensor for name, tensor in tensors.items()}, dtype, folder)
+    names, where = {official.official_name(name, config): name for name in probe.state_dict()}, _told(folder, settings)
+    model = _build(config, {names.get(name, name): tensor for name, tensor in tensors.items()}, dtype, where)
     if config.num_retrieved:
         model.initial_long_term = logs
     model.initially_written = written
@@ -195,11 +202,13 @@ def save_model(model: MPlusForCausalLM, folder: str | os.PathLike, retrieves: bo
 def export_official(model: MPlusForCausalLM, folder: str | os.PathLike, state: State | None = None) -> None:
     """Write the authors' layout: the checkpoint as it was loaded, or with the θ and Θ of a memory's `state`.
 
-    Their layout has no place for sources and pending tokens: the former are lost, the latter join Θ.
+    Their layout has no place for sources and pending tokens: the former are lost, the latter join Θ. Tokens whose life
+    was not counted yet, all of them under the paper's rules, begin it: whoever reads the layout counts.
+    Raises ValueError for a model that it cannot express, and for a projected memory.
     """
     folder, config = Path(folder), model.config
-    folder.mkdir(parents=True, exist_ok=True)
     theirs = official.official_config(config) | {"torch_dtype": str(model.dtype).removeprefix("torch.")}
+    folder.mkdir(parents=True, exist_ok=True)
     tensors = {official.official_name(name, config): tensor for name, tensor in _own_tensors(model).items()}
     logs, written, clock = model.initial_long_term, model.initially_written, 0
     if state is not None:
@@ -211,7 +220,9 @@ def export_official(model: MPlusForCausalLM, folder: str | os.PathLike, state: S
         theirs["ltm_initial_size"] = len(logs[0]) if logs else 0
         for layer in range(config.num_hidden_layers):
             log = logs[layer] if logs else TokenLog.empty(config.hidden_size, config.retriever_size, model.dtype)
-            columns = (log.tokens, log.keys, (clock - log.born).float(), log.recall.float())
+            recall = log.recall.float()
+            recall[log.merged if config.rules == "released" else 0 :] = config.initial_recall
+            columns = (log.tokens, log.keys, (clock - log.born).float(), recall)
             for name, column in zip(official.LONG_TERM_NAMES, columns, strict=True):
                 tensors[f"{name}.{layer}"] = column[log.live].contiguous()
     else:

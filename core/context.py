@@ -13,8 +13,8 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from .adapters import READ, use_adapter
-from .answering import Answer, num_weight_bytes, timed_answer
-from .prompts import question_prompt
+from .answering import Answer, check_single, num_copies, num_weight_bytes, timed_answer
+from .prompts import check_string, encode, encode_prompt
 from .reader import OnChunk
 from .sources import Receipt
 
@@ -86,15 +86,16 @@ class ContextReader:
 
     def ingest(self, text: str, on_chunk: OnChunk | None = None) -> Receipt:
         """Take a text in. Raises ValueError for an empty one."""
+        check_string("text", text)
         if not text.strip():
             raise ValueError("The text is empty; give at least one sentence to remember.")
-        encoded = self.tokenizer(text + "\n", add_special_tokens=False, return_offsets_mapping=True)
+        ids, spans = encode(text + "\n", self.tokenizer)
         self.texts.append(text)
-        self.ids.extend(encoded["input_ids"])
+        self.ids.extend(ids)
         self.cache = None
         if on_chunk:
             on_chunk(1, 1)
-        return Receipt(len(self.texts), text, tuple(tuple(span) for span in encoded["offset_mapping"]))
+        return Receipt(len(self.texts), text, tuple(spans))
 
     def answer(
         self,
@@ -106,10 +107,8 @@ class ContextReader:
         **sampling: Any,
     ) -> Answer:
         """As `MPlusReader.answer`. The seconds include reading the context, when it has not been read yet."""
-        if not question.strip():
-            raise ValueError("The question is empty; ask something about what was ingested.")
-        prompt = question if raw else question_prompt(question, self.tokenizer)
-        ids = list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        check_single(sampling)
+        ids = encode_prompt(question, self.tokenizer, raw)
         return timed_answer(self, self._generate, [ids], max_new_tokens, on_text, stop, sampling)[0]
 
     def context(self, question: Tensor) -> list[int]:
@@ -121,6 +120,8 @@ class ContextReader:
     def _generate(self, ids: Tensor, mask: Tensor, **settings: Any) -> tuple[Tensor, list]:
         with use_adapter(self.model, READ):
             cache, rest = self._lay_context(ids)
+            if (copies := num_copies(settings)) > 1 and cache.get_seq_length():
+                cache.batch_repeat_interleave(copies)
             past = cache.get_seq_length()
             whole = ids.new_ones(1, past + rest.shape[1])
             out = self.model.generate(rest, attention_mask=whole, past_key_values=cache, **settings)  # type: ignore

@@ -109,7 +109,7 @@ class FusedLayer:
 
     def _normed(self, x: Tensor) -> Tensor:
         """x over its root mean square; the norm's weight is in the product that follows."""
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
         return (x * (length.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_())).to(x.dtype)
 
     def __call__(

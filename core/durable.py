@@ -19,7 +19,7 @@ from .log import TokenLog
 from .memory import Memory
 from .memory_file import fingerprint, load_memory, save_memory
 from .model import MPlusForCausalLM
-from .reader import MPlusReader, OnChunk
+from .reader import MPlusReader, OnChunk, outlasting
 from .sources import Receipt
 from .state import Snapshot
 from .tier import DiskTier
@@ -28,6 +28,7 @@ STATE = re.compile(r"\.?(\d{6})\.safetensors(\.\d+\.part)?")
 """Names of state files and their drafts; the number is the generation of the files of Θ they belong to."""
 
 
+@outlasting
 class DurableReader(MPlusReader):
     """M+ as a reader, kept in a folder. What the folder holds already is opened.
 
@@ -159,6 +160,7 @@ class DurableReader(MPlusReader):
 
     def restore(self, snapshot: Snapshot) -> None:
         """As `MPlusReader.restore`. ValueError if what the snapshot holds has been written over on disk since."""
+        self._own(snapshot)
         with self._whole(goes_on=False):
             self.memory.restore(snapshot)  # in the files it is in, where there is one future alone
 
@@ -180,7 +182,9 @@ class DurableReader(MPlusReader):
     def fork(self) -> MPlusReader:
         """A reader with an independent memory that starts where this one stands, Θ included, in RAM; its undo history
         begins anew."""
-        return MPlusReader(self.model, self.tokenizer, self.memory.fork())
+        twin = MPlusReader(self.model, self.tokenizer, self.memory.fork())
+        twin.name = self.name
+        return twin
 
     def close(self) -> None:
         """Keep everything and leave the folder to others; this reader can then no longer be read or written."""

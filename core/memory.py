@@ -68,16 +68,13 @@ class Memory:
 
     def snapshot(self) -> Snapshot:
         """This moment, to `restore` later; costs nothing but what changes afterwards. The undo history is not in it."""
-        return Snapshot(self.state.fork(), self.random.get_state())
+        return Snapshot(self.state.fork(), self.random.get_state(), self.projected)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become what the snapshot was, random state included; the undo history, of another past, is forgotten."""
-        theirs, ours = snapshot.state.short.tokens.shape, self.state.short.tokens.shape
+        theirs, ours = snapshot.kind, self.snapshot().kind
         if theirs != ours:
-            raise ValueError(
-                f"The snapshot's θ has shape {tuple(theirs)}, this memory's {tuple(ours)}; restore it into a memory of "
-                "the same model."
-            )
+            raise ValueError(f"The snapshot has {theirs}, this memory {ours}; restore it into one of its own kind.")
         self._become(snapshot)
         self._undo = []
 

@@ -37,7 +37,8 @@ ABANDONED_SECONDS = 3600
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A short digest of a model's configuration and weights; the same for one checkpoint on any device and dtype.
+    """A short digest of a model's configuration and weights; the same for one checkpoint on any device, in float32 and
+    bfloat16, and in float16 where its weights have been stored so.
 
     The rules are part of it: what a stored age means depends on them.
 
@@ -109,16 +110,19 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
     if metadata.get("owner") != owner:
         raise ValueError(
             f"{path} was saved by another model (fingerprint {metadata.get('owner')}, this model's is {owner}); "
-            "load it with the model that wrote it."
+            "load it with the model that wrote it, in a dtype as fine."
         )
     try:
         meta = json.loads(metadata["state"])
         place = None if metadata["format"] == ORDERED else tensors["place"]
         if meta["projected"] is not memory.projected:
             raise _OtherForm(path, meta["projected"])
+        retrieves = "on_disk" in meta or any(name.startswith("long.") for name in tensors)
+        if retrieves != bool(memory.state.logs):
+            raise _OtherKind(path, bool(memory.state.logs))
         state = _state(tensors, meta, memory, place)
         torch.Generator().set_state(tensors["random"])
-    except _OtherForm:
+    except (_OtherForm, _OtherKind):
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete or damaged ({error}); restore it from another copy.") from error
@@ -132,7 +136,7 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
             raise ValueError(f"{path} holds no Θ of its own: it belongs to a folder; load it by `disk=` that folder.")
         lengths, deaths = zip(*meta["on_disk"], strict=True)
         state.logs = list(tier.go_back(list(lengths), list(deaths)))
-    memory.restore(Snapshot(state, tensors["random"]))
+    memory.restore(Snapshot(state, tensors["random"], memory.projected))
 
 
 class _OtherForm(ValueError):
@@ -142,6 +146,12 @@ class _OtherForm(ValueError):
             f'{path} keeps tokens in the "{theirs}" form, this memory keeps the "{ours}" form; load the model with '
             f'form="{theirs}".'
         )
+
+
+class _OtherKind(ValueError):
+    def __init__(self, path: Path, retrieves: bool):
+        theirs, ours = ("MemoryLLM's, without Θ", "M+'s") if retrieves else ("M+'s, with a Θ", "MemoryLLM's")
+        super().__init__(f"{path} holds a memory of {theirs}, this one is {ours}; load it into one of its own kind.")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -120,6 +120,11 @@ def official_config(config: MPlusConfig) -> dict[str, Any]:
         "intermediate_size max_position_embeddings mlp_bias num_attention_heads num_hidden_layers num_key_value_heads "
         "pad_token_id rms_norm_eps tie_word_embeddings use_cache vocab_size"
     )
+    if config.num_retrieved and config.relevance == "block":
+        raise ValueError(
+            'relevance is "block", which the authors\' code does not have: it would search Θ by a rule that this '
+            "model was not taught; keep it in our own layout (`save_model`)."
+        )
     theirs: dict[str, Any] = {name: getattr(config, name) for name in names.split()}
     retrieved, remainder = divmod(config.num_retrieved, config.block_size)
     if remainder:

@@ -27,8 +27,8 @@ def cut(text: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig) -> P
     with a warning, unless chunks overlap and short texts are repeated anyway. Raises ValueError for what is no text, an
     empty one, and one of a single token.
     """
-    _check("text", text)
-    ids, spans = _encode(text, tokenizer)
+    check_string("text", text)
+    ids, spans = encode(text, tokenizer)
     if not text.strip():
         raise ValueError("The text is empty; give at least one sentence to remember.")
     if len(ids) < 2:
@@ -67,19 +67,21 @@ def overlapping(total: int, kept: int, chunk_size: int, block_size: int) -> list
 
 def _repeat(text: str, times: int, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[tuple[int, int]]]:
     """Tokens of the text said several times over, and the characters of the text that each covers."""
-    ids, spans = _encode(" ".join([text] * times), tokenizer)
+    ids, spans = encode(" ".join([text] * times), tokenizer)
     period = len(text) + 1
     spans = [(start + (start % period == len(text)), end) for start, end in spans]  # without the space that joins
     return ids, [(start % period, min(len(text), start % period + end - start)) for start, end in spans]
 
 
-def _encode(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[tuple[int, int]]]:
+def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[tuple[int, int]]]:
+    """Token ids of a text, and the characters each covers."""
     # What looks like a special token is text here: "<|end|>" in a document ends nothing.
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
     return list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
 
 
-def _check(what: str, text: object) -> None:
+def check_string(what: str, text: object) -> None:
+    """ValueError unless it is a string that can be written down."""
     if not isinstance(text, str):
         raise ValueError(f"A {what} is a string, and this is {type(text).__name__}: {text!r:.60}; decode or join it.")
     try:
@@ -99,19 +101,24 @@ def question_prompt(question: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return f"Question: {question} Answer:"
 
 
-def encode_question(
-    question: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig, raw: bool = False
-) -> list[int]:
+def encode_prompt(question: str, tokenizer: PreTrainedTokenizerBase, raw: bool = False) -> list[int]:
     """Token ids of a question in its prompt form; `raw`: of the prompt it is already.
 
-    Raises ValueError if it is no text, empty or longer than the window.
+    Raises ValueError if it is no text or empty.
     """
-    _check("question", question)
+    check_string("question", question)
     if not question.strip():
         raise ValueError("The question is empty; ask something about what was ingested.")
     prompt = question if raw else question_prompt(question, tokenizer)
     plain = not raw and not tokenizer.chat_template  # else special tokens belong to the form
-    ids = list(tokenizer(prompt, add_special_tokens=False, split_special_tokens=plain)["input_ids"])
+    return list(tokenizer(prompt, add_special_tokens=False, split_special_tokens=plain)["input_ids"])
+
+
+def encode_question(
+    question: str, tokenizer: PreTrainedTokenizerBase, config: MPlusConfig, raw: bool = False
+) -> list[int]:
+    """As `encode_prompt`. Raises ValueError as well if it is longer than the window."""
+    ids = encode_prompt(question, tokenizer, raw)
     if len(ids) > config.prompt_window:
         raise ValueError(
             f"The question has {len(ids)} tokens, above the window of {config.prompt_window}; "

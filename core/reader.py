@@ -5,14 +5,15 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from inspect import isfunction
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .answering import Answer, num_weight_bytes, timed_answer
+from .answering import Answer, check_single, num_weight_bytes, timed_answer
 from .memory import Memory
 from .memory_file import fingerprint, load_memory, save_memory
 from .model import MPlusForCausalLM
@@ -24,6 +25,8 @@ from .state import Found, Snapshot
 
 OnChunk = Callable[[int, int], None]
 """Called after each chunk with (chunks done, chunks in all). An exception it raises stops the ingest and undoes it."""
+
+R = TypeVar("R")
 
 
 @runtime_checkable
@@ -55,6 +58,15 @@ class LayerView:
     chance: float
 
 
+def outlasting(reader: type[R]) -> type[R]:
+    """A class whose methods leave `torch.inference_mode`: what they keep is used, and written to, after it."""
+    for name, method in list(vars(reader).items()):
+        if isfunction(method) and (name == "__init__" or not name.startswith("_")):
+            setattr(reader, name, torch.inference_mode(False)(method))
+    return reader
+
+
+@outlasting
 class MPlusReader:
     """M+ (or MemoryLLM, where K0 is 0) as a reader: one model, one tokenizer, one memory.
 
@@ -98,8 +110,7 @@ class MPlusReader:
         is a whole prompt as it stands, not to be put into a form.
         Raises ValueError for an empty question and one longer than the window.
         """
-        if sampling.get("num_return_sequences", 1) != 1:
-            raise ValueError("`answer` gives one answer; ask for several by `answer_many([question], …)`.")
+        check_single(sampling)
         ids = encode_question(question, self.tokenizer, self.model.config, raw)
         return timed_answer(self, self._generate, [ids], max_new_tokens, on_text, stop, sampling)[0]
 
@@ -138,12 +149,17 @@ class MPlusReader:
 
     def snapshot(self) -> Snapshot:
         """This moment, to `restore` later; costs next to nothing."""
-        return self.memory.snapshot()
+        return replace(self.memory.snapshot(), owner=fingerprint(self.model))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Become what the snapshot was. Raises ValueError for one of another model; the undo history is forgotten."""
+        self._own(snapshot)
         self.memory.restore(snapshot)
         self.memory.state.logs = [log.independent() for log in self.memory.state.logs]  # one of a folder is not ours
+
+    def _own(self, snapshot: Snapshot) -> None:
+        if snapshot.owner not in ("", fingerprint(self.model)):
+            raise ValueError("The snapshot is of another model's memory; restore it with the model that wrote it.")
 
     def undo(self) -> None:
         """Take back the last ingest. Raises ValueError when there is none left to take back."""
@@ -155,7 +171,9 @@ class MPlusReader:
 
     def fork(self) -> "MPlusReader":
         """A reader with the same model and an independent memory that starts where this one stands."""
-        return type(self)(self.model, self.tokenizer, self.memory.fork())
+        twin = type(self)(self.model, self.tokenizer, self.memory.fork())
+        twin.name = self.name
+        return twin
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the memory to one file, atomically. Raises ValueError if `path` is a folder, OSError if it fails."""

@@ -23,6 +23,7 @@ RESERVED = 1 << 18
 """Rows a layer that Θ on the host has room for from the start, if it may become as long."""
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def new_memory(
     model: MPlusForCausalLM, form: str = "hidden", *, long_term: bool = True, offload: str = "long",
@@ -129,6 +130,8 @@ class MemoryPrefix:
 
     def __init__(self, model: MPlusForCausalLM, memories: Sequence[Memory], mask: Tensor):
         counts = {memory.num_retrieved for memory in memories}
+        if len({(memory.projected, memory.state.written) for memory in memories}) > 1:
+            raise ValueError("Memories of both forms, or before and after their first write, are to be asked apart.")
         pools = {memory.state.short.tokens.shape[1] for memory in memories}
         if len(counts) > 1 or len(pools) > 1 or len(memories) not in (1, len(mask)):
             raise ValueError(
@@ -201,7 +204,7 @@ def read_logits(
     """One prefill of prompts (B, n) behind memory with the read adapter: (Llama's output, what each layer found)."""
     real = torch.ones_like(input_ids) if mask is None else mask
     with use_adapter(model, READ):
-        if not memories[0].state.written:  # MemoryLLM before its first write is the bare model
+        if not any(memory.state.written for memory in memories):  # MemoryLLM before its first write is the bare model
             return model(input_ids, attention_mask=mask), []
         prefix = MemoryPrefix(model, memories, real)
         return model.read(input_ids, prefix, prefix.num_memory, mask, buffer), prefix.found
@@ -222,7 +225,7 @@ def generate(
     """
     real = torch.ones_like(input_ids) if mask is None else mask
     with use_adapter(model, READ):
-        if not memories[0].state.written:
+        if not any(memory.state.written for memory in memories):
             return model.generate(input_ids, attention_mask=real, **kwargs), []
         prefix = MemoryPrefix(model, memories, real)
         ids = model.generate(input_ids, prefix, prefix.num_memory, attention_mask=real, buffer=buffer, **kwargs)

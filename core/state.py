@@ -80,10 +80,22 @@ class State:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of a memory, to go back to. Opaque; made by `Memory.snapshot`."""
+    """A moment of a memory, to go back to. Opaque; made by `Memory.snapshot`, or by a reader, which names the model.
+
+    projected: the form of its tokens. owner: the fingerprint of the model they are of, where it is known.
+    """
 
     state: State
     random: Tensor
+    projected: bool
+    owner: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What a memory must be to become this."""
+        form = "projected" if self.projected else "hidden"
+        long = f"Θ of {len(self.state.logs)} layers" if self.state.logs else "no Θ"
+        return f"a θ of shape {tuple(self.state.short.tokens.shape)} in the {form} form and {long}"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_names(wanted: set[str], found: set[str], where: Path) -> None:
+def check_names(wanted: set[str], found: set[str], where: Path | str) -> None:
     """ValueError that lists names unless exactly the wanted tensors were found."""
     problems = [
         f"{what} {', '.join(sorted(names)[:8])}{' …' if len(names) > 8 else ''} ({len(names)} in all)"
@@ -69,14 +69,14 @@ def check_names(wanted: set[str], found: set[str], where: Path) -> None:
         if names
     ]
     if problems:
-        raise ValueError(f"The tensors in {where} are not those its config.json promises; {'; '.join(problems)}.")
+        raise ValueError(f"The tensors in {where} are not those its settings promise; {'; '.join(problems)}.")
 
 
-def check_shapes(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], where: Path) -> None:
+def check_shapes(wanted: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor], where: Path | str) -> None:
     """ValueError that names the first tensor whose shape is not the wanted one. `tensors` has no name of its own."""
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != tuple(wanted[name]):
             raise ValueError(
-                f"{name} in {where} has shape {tuple(tensor.shape)}, its config.json asks for "
-                f"{tuple(wanted[name])}; weights and config do not belong together."
+                f"{name} in {where} has shape {tuple(tensor.shape)}, its settings ask for "
+                f"{tuple(wanted[name])}; they do not belong together."
             )

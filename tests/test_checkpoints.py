@@ -272,6 +272,6 @@ def test_a_checkpoint_without_a_tokenizer(ours):
 
 
 def test_a_projected_memory_is_not_exported(tmp_path):
-    model = toy_mplus()
+    model = toy_mplus(relevance="dot")
     with pytest.raises(ValueError, match="hidden"):
         export_official(model, tmp_path, new_memory(model, "projected").state)

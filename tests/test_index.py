@@ -38,9 +38,11 @@ def test_rows_that_are_added_are_found_and_other_keys_get_an_index_of_their_own(
     wanted = keys.vectors[1600:1604]
     assert set(range(1600, 1608)) <= set(index.propose(wanted, keys).tolist())
     assert len(index._known) == 1 and index._known[0][0].ntotal == 2000
-    other = Keys(keys.vectors.flip(0), keys.blocks)
+    other = Keys(2 * keys.vectors, keys.blocks)
     index(wanted, other)
     assert len(index._known) == 2
+    index(wanted, Keys(other.vectors[8:], other.blocks[8:]))
+    assert [known[0].ntotal for known in index._known] == [2000, 1992], "of keys that have moved the old one is gone"
 
 
 def test_a_small_memory_is_scored_whole_and_an_indexed_one_answers():

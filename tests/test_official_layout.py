@@ -56,6 +56,15 @@ def test_a_memory_that_has_grown_is_exported_whole(tmp_path):
     for mine, theirs in zip(memory.state.logs, again.state.logs, strict=True):
         assert torch.equal(mine.tokens[mine.live], theirs.tokens)
         assert torch.equal(memory.state.clock - mine.born[mine.live], again.state.clock - theirs.born)
+        pending = theirs.recall[mine.live[: mine.merged].sum() :]
+        assert len(pending) and bool((pending.float() == torch.tensor(1.2)).all()), "their life begins with the layout"
+        assert torch.equal(theirs.recall[: -len(pending)], mine.recall[: mine.merged][mine.live[: mine.merged]].float())
+
+
+def test_what_the_authors_code_would_search_otherwise_is_not_exported(tmp_path):
+    with pytest.raises(ValueError, match=r"block.*save_model"):
+        export_official(toy_mplus(**{**MPLUS, "relevance": "block"}), tmp_path / "theirs")
+    assert not (tmp_path / "theirs").exists()
 
 
 @pytest.mark.parametrize("length", [3, 8, 20])
