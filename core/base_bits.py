@@ -25,7 +25,9 @@ def quantise_base(model: Any, bits: int) -> None:
     try:
         import bitsandbytes as bnb  # type: ignore[import-not-found]
     except ImportError as error:
-        raise ValueError("A quantised base needs bitsandbytes; `pip install mplus-lab[quantised]`.") from error
+        raise ValueError(
+            "A quantised base needs bitsandbytes; type `.venv/bin/pip install -e '.[quantised]'` in the clone."
+        ) from error
     for layer in model.model.layers:
         for part in (layer.self_attn, layer.mlp):
             for name, child in list(part.named_children()):

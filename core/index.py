@@ -30,7 +30,9 @@ class Indexed:
         try:
             import faiss
         except ImportError as error:
-            raise ValueError("An index needs faiss; install it with `pip install mplus-lab[index]`.") from error
+            raise ValueError(
+                "An index needs faiss; type `.venv/bin/pip install -e '.[index]'` in the clone."
+            ) from error
         self._faiss: Any = faiss
         self.rule, self.smallest, self.num_lists, self.num_near = rule, smallest, num_lists, num_near
         self.num_probed = num_probed
