@@ -114,7 +114,7 @@ def summarise(
 
 
 def markdown(lines: Sequence[Row], row: str, column: str, value: str = "accuracy", percent: bool = True) -> str:
-    """A table: one line per `row`, one column per `column`; each cell the mean and its band, in percent."""
+    """A table: one line per `row`, one column per `column`; each cell the mean and its band, if any, in percent."""
     columns = list(dict.fromkeys(line[column] for line in lines))
     scale, digits = (100, 1) if percent else (1, 3)
     rows = []
@@ -133,6 +133,8 @@ def markdown_table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 def _cell(line: Row | None, value: str, scale: int, digits: int) -> str:
     if line is None:
         return ""
+    if line["low"] == line["high"]:  # a mean of groups
+        return f"{line[value] * scale:.{digits}f}"
     return f"{line[value] * scale:.{digits}f} ({line['low'] * scale:.{digits}f}-{line['high'] * scale:.{digits}f})"
 
 
