@@ -165,7 +165,7 @@ MINI = (
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
     Lesson("stage 3: Θ and retriever", 900, (LONG_TERM, BLOCKS, CONTEXT, PROSE), scale=0.4,
            decay=0.8, refit=100, saves="mini"),
-    Lesson("stage 3: among much that is alike", 200, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE),
+    Lesson("stage 3: among much that is alike", 400, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE),
            scale=0.3, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
