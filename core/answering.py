@@ -60,16 +60,17 @@ class _Stop(StoppingCriteria):
 
 def num_copies(settings: dict[str, Any]) -> int:
     """How many times `generate` takes every prompt, by its arguments: for beams, and for several answers."""
-    given = settings.get("generation_config")
-    counts = (settings.get(name) or getattr(given, name, None) or 1 for name in ("num_beams", "num_return_sequences"))
-    return max(counts)
+    return max(_number("num_beams", settings), _number("num_return_sequences", settings))
 
 
-def check_single(sampling: dict[str, Any]) -> None:
+def check_single(settings: dict[str, Any]) -> None:
     """ValueError if arguments of `generate` ask for several answers."""
-    given = sampling.get("generation_config")
-    if (sampling.get("num_return_sequences") or getattr(given, "num_return_sequences", None) or 1) != 1:
+    if _number("num_return_sequences", settings) != 1:
         raise ValueError("`answer` gives one answer; ask for several by `answer_many([question], …)`.")
+
+
+def _number(name: str, settings: dict[str, Any]) -> int:
+    return settings.get(name) or getattr(settings.get("generation_config"), name, None) or 1
 
 
 def timed_answer(

@@ -110,19 +110,24 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
     if metadata.get("owner") != owner:
         raise ValueError(
             f"{path} was saved by another model (fingerprint {metadata.get('owner')}, this model's is {owner}); "
-            "load it with the model that wrote it, in a dtype as fine."
+            "load it with the model that wrote it (in float16 one that is stored as float32 counts as another)."
         )
     try:
         meta = json.loads(metadata["state"])
         place = None if metadata["format"] == ORDERED else tensors["place"]
         if meta["projected"] is not memory.projected:
-            raise _OtherForm(path, meta["projected"])
+            theirs, ours = ("projected", "hidden") if meta["projected"] else ("hidden", "projected")
+            raise _Other(
+                f'{path} keeps tokens in the "{theirs}" form, this memory keeps the "{ours}" form; load the model with '
+                f'form="{theirs}".'
+            )
         retrieves = "on_disk" in meta or any(name.startswith("long.") for name in tensors)
         if retrieves != bool(memory.state.logs):
-            raise _OtherKind(path, bool(memory.state.logs))
+            theirs, ours = ("with a Θ", "without one") if retrieves else ("without Θ", "with one")
+            raise _Other(f"{path} holds a memory {theirs}, this one is {ours}; load it into one of its own kind.")
         state = _state(tensors, meta, memory, place)
         torch.Generator().set_state(tensors["random"])
-    except (_OtherForm, _OtherKind):
+    except _Other:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is incomplete or damaged ({error}); restore it from another copy.") from error
@@ -139,19 +144,8 @@ def load_memory(memory: Memory, path: str | os.PathLike, owner: str, tier: DiskT
     memory.restore(Snapshot(state, tensors["random"], memory.projected))
 
 
-class _OtherForm(ValueError):
-    def __init__(self, path: Path, projected: bool):
-        theirs, ours = ("projected", "hidden") if projected else ("hidden", "projected")
-        super().__init__(
-            f'{path} keeps tokens in the "{theirs}" form, this memory keeps the "{ours}" form; load the model with '
-            f'form="{theirs}".'
-        )
-
-
-class _OtherKind(ValueError):
-    def __init__(self, path: Path, retrieves: bool):
-        theirs, ours = ("MemoryLLM's, without Θ", "M+'s") if retrieves else ("M+'s, with a Θ", "MemoryLLM's")
-        super().__init__(f"{path} holds a memory of {theirs}, this one is {ours}; load it into one of its own kind.")
+class _Other(ValueError):
+    """A file is whole, but of a memory of another kind."""
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -40,7 +40,7 @@ def find(folders: Iterable[Path]) -> dict[str, Result]:
         name, result = item
         one_of_many = "/paper/" in name  # a row of the paper's table by itself
         first = {"retention": 0, "paper": 1}.get(result.task, 2)
-        return one_of_many, first, not result.rows, name
+        return one_of_many, first, not result.rows, name.split("/")  # "mini" before "mini-recipe"
 
     return dict(sorted(found.items(), key=order))
 

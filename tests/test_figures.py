@@ -227,6 +227,13 @@ def test_measurements_are_read_from_their_files(tmp_path):
     assert results.said({"accuracy": 0.1234, "low": 0.1, "high": 0.2}) == "0.123 (0.100-0.200)"
 
 
+def test_the_default_model_is_shown_before_those_named_after_it(tmp_path):
+    for name in ("mini", "mini-recipe"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+        (tmp_path / "results" / name / "prose.json").write_text(json.dumps({"task": "retention", "command": "do it"}))
+    assert list(results.find([tmp_path / "results"])) == ["results/mini/prose", "results/mini-recipe/prose"]
+
+
 def test_nine_curves_have_nine_colours():
     names = {f"found_{number}": f"layer {number}" for number in range(9)}
     figure = plots.curves([{"step": 1, **dict.fromkeys(names, 0.5)}], "step", names, "share")

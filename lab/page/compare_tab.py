@@ -22,7 +22,9 @@ class CompareTab:
 
     def build(self) -> None:
         page = self.page
-        gr.Markdown("### Measured before\nResults that came with the project, each with the command that made it.")
+        gr.Markdown(
+            "### Measured before\nResults that came with the project, with the command that made each where its file has one."
+        )
         found = list(self.found())
         self.preset = gr.Dropdown(found, value=found[0] if found else None, label="Measurement", min_width=240)
         self.measured = chart(
