@@ -121,11 +121,13 @@ class Visit:
     def sees(self, text) -> None:
         self.page.get_by_text(text).first.wait_for()
 
-    def write(self, text: str) -> None:
-        """Write one text; the page then knows how many there are."""
+    def write(self, text: str, texts: int = 1) -> None:
+        """Write one text, until the page tells that there are now so many: until then its selection, which follows what
+        was written, would still move under a key that is pressed."""
         self.page.locator("textarea").first.fill(text)
         self.press("Write to memory")
         self.page.wait_for_function("document.querySelector('textarea').value === ''")
+        self.sees(f"texts {texts}")
 
     def write_world(self) -> None:
         """Write an example world and ten unrelated texts."""
