@@ -110,8 +110,8 @@ class Lesson:
     plain: the share of facts that are said and asked in the simplest language. by_hand: of the others that are not from
     real prose, the share of sentences by hand.
     scale: of both learning rates; `decay`: over which last part of the lesson they sink to a twentieth.
-    refit: steps in which the retrievers are fitted to the model, before the first lesson that needs them and after
-    each; 0 for the closed form before the first alone. saves: the name under which the model is kept after the lesson.
+    refit: steps in which the retrievers are fitted to the model before the first lesson that needs them, after their
+    start in closed form. saves: the name under which the model is kept after the lesson.
     """
 
     name: str
@@ -154,6 +154,7 @@ PROSE = Task("prose", 0.05, 10, chunks=(6,), questions=1, num_blocks=THETAS)
 LONG_PROSE = Task("prose", 0.2, 5, chunks=(12, 24), questions=1, num_blocks=THETAS)
 LONG_TERM = Task("memory", 0.5, 10, chunks=(6,), questions=5, num_blocks=THETAS, long_term=True, pointer=0.2)
 FAR_BACK = replace(LONG_TERM, share=1.0, far=0.8, alike=0.5, updates=0.3, rivals=512)
+SEARCH = replace(FAR_BACK, kind="retriever", updates=0.5)
 FAR_PROSE = Task("prose", 0.2, 8, chunks=(6, 12), questions=1, num_blocks=THETAS, long_term=True)
 
 MINI = (
@@ -163,13 +164,16 @@ MINI = (
            decay=0.2, saves="memoryllm-mini"),
     Lesson("stage 2: long documents", 100, (BLOCKS, CONTEXT, THETA, LONG_PROSE),
            scale=0.3, decay=0.3, saves="memoryllm-long-mini"),
-    Lesson("stage 3: Θ and retriever", 900, (LONG_TERM, BLOCKS, CONTEXT, PROSE), scale=0.4,
-           decay=0.8, refit=100, saves="mini"),
-    Lesson("stage 3: among much that is alike", 400, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE),
+    Lesson("stage 3: Θ and retriever", 900, (LONG_TERM, BLOCKS, CONTEXT, FAR_PROSE), by_hand=0.6,
+           scale=0.4, decay=0.8, refit=100, saves="mini"),
+    Lesson("stage 3: among much that is alike", 400, (FAR_BACK, BLOCKS, CONTEXT, FAR_PROSE), by_hand=0.6,
            scale=0.3, decay=0.9, refit=100, saves="mini"),
+    Lesson("stage 3: finding what has changed", 700, (SEARCH, FAR_PROSE), by_hand=0.6,
+           scale=0.4, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
-goes into reading facts that are certainly there, where a step asks the most questions a second."""
+goes into reading facts that are certainly there, where a step asks the most questions a second. In the end the reader
+mostly stays as it is and its retrievers learn: of what has changed to find both, among rivals of the same kind."""
 
 SHAPES = {
     "mini": {

@@ -49,12 +49,8 @@ class Practice(nn.Module):
     def prepare(self, lesson: Lesson) -> None:
         """Before a lesson's first step: the retriever gets its start when it is first needed."""
         if not self.retriever_started and any(task.long_term for task in lesson.tasks):
-            self.refit(lesson)
+            refit_retrievers(self.model, self.lessons, self.generator, lesson.refit, 24 * self.past.crowd)
             self.retriever_started = True
-
-    def refit(self, lesson: Lesson) -> list[float]:
-        """Fit the retrievers to the model as it is now, in as many steps as the lesson says: the shares found."""
-        return refit_retrievers(self.model, self.lessons, self.generator, lesson.refit, 24 * self.past.crowd)
 
     def forward(self, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
         """One step: the loss, and figures."""

@@ -88,11 +88,11 @@ def start_recipe(args: argparse.Namespace, processes: Accelerator) -> Training:
             redraw_rare_tokens(model, args.seed)
     else:
         model = recipe_model(MPlusConfig(**GEOMETRY, **SHAPES[args.recipe]), args.seed).to(processes.device)
-    if plan[-1].refit and not model.config.num_retrieved:
-        raise ValueError(f"{args.base} retrieves nothing, the lesson on Θ needs it to; give --set num_retrieved=320.")
+    if any(lesson.retrieves for lesson in plan) and not model.config.num_retrieved:
+        raise ValueError(f"{args.base} retrieves nothing, a lesson on Θ needs it to; give --set num_retrieved=320.")
     practice = recipe_practice(model, tokenizer, sources, args.seed, processes.process_index, processes.num_processes)
     if args.keep_retrievers:
-        plan, practice.retriever_started = tuple(replace(lesson, refit=0) for lesson in plan), True
+        practice.retriever_started = True
     optimizers = recipe_optimizers(model)
     return Training(processes, practice, plan, optimizers, tokenizer, args.out, 1.0, settle, args.local_steps)
 
@@ -157,9 +157,7 @@ def start_stage(args: argparse.Namespace, processes: Accelerator) -> Training:
 
 
 def settle(practice: Practice, lesson: Lesson) -> None:
-    """A checkpoint has retrievers that fit it, and starts from memory of its own writing, not from noise."""
-    if lesson.refit:
-        practice.refit(lesson)
+    """A checkpoint starts from memory of its own writing, not from noise."""
     fill_pool(practice.model, practice.lessons.prose, practice.generator)
 
 

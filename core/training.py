@@ -167,7 +167,7 @@ class Training:
             if self.before_export:
                 self.before_export(self.practice, phase)
             self.export(self.folder.path / name, getattr(phase, "retrieves", True))
-        first_weights(self.accelerator, self.model)  # which may be other ones since, as after a refit
+        first_weights(self.accelerator, self.model)  # which may be other ones since, as of a θ that was filled anew
         self.state.phase, self.state.step = self.state.phase + 1, 0
         self.state.figures, self.state.agreed = {}, {}
         self.save()

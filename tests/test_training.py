@@ -126,8 +126,9 @@ def test_the_curricula_say_what_they_promise():
         assert sum(share for share, _, _ in stage.lengths) == pytest.approx(1.0)
     first, last = MINI[0], MINI[-1]
     assert first.plain == 1 and not any(lesson.plain for lesson in MINI[1:])
-    assert [any(task.pointer for task in lesson.tasks) for lesson in MINI] == [False, True, True, True, True, True]
-    assert last.refit and any(task.long_term for task in last.tasks) and not any(lesson.refit for lesson in MINI[:-2])
+    assert [any(task.pointer for task in lesson.tasks) for lesson in MINI] == [False, *[True] * (len(MINI) - 1)]
+    assert [bool(lesson.refit) for lesson in MINI] == [lesson.retrieves for lesson in MINI] == [False] * 4 + [True] * 3
+    assert "retriever" in {task.kind for task in last.tasks}
     assert not first.finished(50, {"context": 0.99}) and first.finished(150, {"context": 0.99})
     assert first.finished(first.steps, {}) and first.rates(0)["main"] < first.rates(200)["main"] == 3e-3
     assert [lesson.saves for lesson in MINI if lesson.saves] == [
@@ -135,7 +136,17 @@ def test_the_curricula_say_what_they_promise():
         "memoryllm-long-mini",
         "mini",
         "mini",
+        "mini",
     ]
+
+
+def test_a_lesson_in_searching_teaches_the_retrievers_alone(tmp_path):
+    training = little_training(tmp_path, (replace(PLAN[1], tasks=PLAN[1].tasks[:1], steps=2),))
+    before = {name: value.clone() for name, value in training.model.named_parameters()}
+    list(training.run())
+    changed = [name for name, value in training.model.named_parameters() if (value != before[name]).any()]
+    layers = training.model.config.num_hidden_layers
+    assert {name.split(".retriever.")[0] for name in changed} == {f"model.layers.{i}" for i in range(layers)}
 
 
 def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
@@ -152,13 +163,14 @@ def test_some_lessons_of_the_recipe_go_on_from_a_checkpoint(tmp_path, capsys):
     for options, message in (
         ("--lessons 4", "go together"),
         ("--base memoryllm-mini", "go together"),
-        ("--lessons 7 --base memoryllm-mini", "1 to 6"),
+        ("--lessons 8 --base memoryllm-mini", "1 to 7"),
         ("--rate 0.5", "goes with --lessons"),
         ("--longer 0", "more than 0"),
         ("--lessons 4 --base memoryllm-mini --steps 3 --longer 2", "instead of --steps"),
         ("--lessons 4 --base memoryllm-mini --rate 0", "more than 0"),
-        ("--lessons 4-x --base memoryllm-mini", "1 to 6"),
+        ("--lessons 4-x --base memoryllm-mini", "1 to 7"),
         ("--lessons 5 --base memoryllm-mini", "retrieves nothing"),
+        ("--lessons 4-7 --base memoryllm-mini", "retrieves nothing"),
         ("--lessons 4 --base memoryllm-mini --set num_blocks", "FIELD=VALUE"),
     ):
         assert (
