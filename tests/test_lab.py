@@ -3,16 +3,20 @@
 import time
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 import torch
 
 from lab import guide, panels
 from lab.ablate import LAYER, LONG_TERM, RETRIEVER, TEXT
 from lab.compare import ASKED, possible, retention_job, side_by_side
+from lab.meter import Meter
 from lab.models import TINY, Models, tiny
 from lab.page.learn_tab import flow_boxes
+from lab.page.page import build
 from lab.page.resources_tab import ResourcesTab
 from lab.page.retrieval_tab import NO_LONG_TERM, UNASKED, RetrievalTab
+from lab.page.shell import Page, Selection
 from lab.planner import SHAPES, plan
 from lab.registry import Registry
 from lab.short_run import Timed, forget_retriever
@@ -76,6 +80,16 @@ def test_of_memoryllm_only_a_text_can_be_taken_away(short, told):
     assert NO_LONG_TERM in owes[0] and UNASKED not in owes[0] and "without Θ" in owes[1]
     assert short.take_away(TEXT, 1).what == "with text 1 deleted"
     assert all("Θ" in flow_boxes(told) and word in flow_boxes(told) for word in ("Retriever", "[bos | retrieved | θ]"))
+
+
+def test_the_page_offers_of_memoryllm_only_what_can_be_taken_away(short, told, registry, tmp_path):
+    page = Page(registry, Meter(), tmp_path)
+    build(page)
+    of_theta = {"Θ off", "Retriever guesses", "Shuffle the layer's Θ"}
+    for session, refused in ((short, of_theta), (told, set())):
+        drawn = page.drawings["retrieval"](session, Selection(0, None, None, 1, "retrieval"))
+        off = {button.value for button, now in drawn.items() if isinstance(button, gr.Button) and not now.interactive}
+        assert off == refused
 
 
 def test_memoryllm_is_not_compared_with_itself_as_mplus(short):

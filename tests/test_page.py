@@ -114,6 +114,12 @@ def test_a_press_on_the_legend_hides_its_bars(told):
     before = told.page.evaluate(shown)
     switch.press("Enter")
     told.page.wait_for_function(f"{shown} === {before - 1}")
+    drawn = told.page.locator("#bytes .pl").get_attribute("data-drawn")
+    told.page.emulate_media(color_scheme="dark")  # which draws every chart anew
+    told.page.wait_for_function("before => document.querySelector('#bytes .pl').dataset.drawn > before", arg=drawn)
+    assert told.page.evaluate("document.activeElement.textContent") == "weights, shared"
+    told.page.emulate_media(color_scheme="light")
+    told.page.wait_for_function(f"{shown} === {before - 1}")
     switch.click()
     told.page.wait_for_function(f"{shown} === {before}")
     told.clean()

@@ -57,7 +57,8 @@ element.addEventListener('click', async (event) => {
 });
 
 function legend(figure) {    // in HTML, because plotly's own runs over the axis titles
-  const box = $('.lg'); box.replaceChildren();
+  const box = $('.lg'), held = box.contains(document.activeElement) && document.activeElement.textContent;
+  box.replaceChildren();
   const traces = (figure?.data ?? []).filter((t) => t.name && t.showlegend !== false && t.type !== 'heatmap');
   if (figure?.layout?.showlegend === false || traces.length < 2) return;
   for (const trace of traces) {
@@ -74,6 +75,7 @@ function legend(figure) {    // in HTML, because plotly's own runs over the axis
     if (trace.marker?.pattern?.shape) swatch.className = 'striped';
     const said = document.createElement('span'); said.textContent = trace.name;
     item.append(swatch, said); box.append(item);
+    if (trace.name === held) item.focus();           // the key that pressed it is still on it after the chart is drawn anew
   }
 }
 

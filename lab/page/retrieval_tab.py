@@ -50,8 +50,9 @@ class RetrievalTab:
                     }
                 self.tokens = gr.HTML(panels.progress(UNASKED), padding=False, elem_id="tokens")
         self.details = gr.HTML(padding=False)
-        page.add("retrieval", [self.scores, self.bin, self.opened, self.provenance, self.histogram, self.agreement, self.details],
-                 self.draw)  # fmt: skip
+        self.of_theta = [self.buttons[kind] for kind in (LONG_TERM, RETRIEVER, LAYER)]
+        shown = [self.scores, self.bin, self.opened, self.provenance, self.histogram, self.agreement, self.details]
+        page.add("retrieval", [*shown, *self.of_theta], self.draw)
 
     def wire(self) -> None:
         page = self.page
@@ -107,8 +108,10 @@ class RetrievalTab:
     def draw(self, session: Session, chosen: Selection) -> dict:
         last, names = session.branch.last, self.page.names(session)
         seen = last if last and last.layers else None
+        has_theta = bool(session.loaded.model.config.num_retrieved)  # of a MemoryLLM only a text can be taken away
+        allowed = {button: gr.Button(interactive=has_theta) for button in self.of_theta}
         if seen is None:
-            return {
+            return allowed | {
                 self.scores: None,
                 self.bin: None,
                 self.opened: "",
@@ -129,7 +132,7 @@ class RetrievalTab:
         if bin is not None:
             bin = max(0, min(bin, plots.num_bins(seen) - 1))
         header = ["layer", "retrieved", "of Θ", "mostly from", "share", "chance"]
-        return {
+        return allowed | {
             self.scores: figure(plots.score_map(seen, chosen.layer, bin)),
             self.bin: bin,
             self.opened: bin_panel(session, seen, layer, bin),
