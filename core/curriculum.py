@@ -172,9 +172,9 @@ MINI = (
            scale=0.4, decay=0.9, refit=100, saves="mini"),
 )  # fmt: skip
 """What took a small model from noise to memory. Retrieval is of no use to a model that cannot read: most of the time
-goes into reading facts that are certainly there, where a step asks the most questions a second. In the end the reader
-mostly stays as it is and its retrievers learn: of what has changed to find both, among rivals of the same kind.
-About a third of the last lessons' steps reads on in a novel: nothing makes ordinary English known as quickly."""
+goes into reading facts that are certainly there, where a step asks the most questions a second. In the last
+lesson facts teach the retrievers alone: of what has changed to find both, among rivals of the same kind. About a third
+of the last three lessons' steps reads on in a document, from which the reader learns ordinary English."""
 
 SHAPES = {
     "mini": {
