@@ -11,7 +11,8 @@ import pytest
 
 from core.streams import Facts
 from core.world import World
-from core.world.amounts import in_words, ordinal
+from core.world.amounts import amount, in_words, ordinal
+from core.world.attached import ATTACHED, allowed
 from core.world.changes import draw_update
 from core.world.everyday import KINDS, SLOT, filled, parsed, templates
 from core.world.statements import EVERYDAY, Statement
@@ -84,6 +85,38 @@ def test_amounts_come_in_words_and_in_digits_and_end_no_sentence(kind):
     drawn = [KINDS[kind](world) for _ in range(300)]
     digits = sum(any(letter.isdigit() for letter in one) for one in drawn)
     assert 90 < digits < 240 and len(set(drawn)) > 15 and not any(one[-1] in ".!?" for one in drawn)
+
+
+def test_thousands_are_set_apart_mostly():
+    world = World(random.Random(8))
+    drawn = [amount(world, 10_000) for _ in range(300)]
+    apart, together = (sum(bool(re.fullmatch(form, one)) for one in drawn) for form in (r"\d,\d{3}", r"\d{4}"))
+    assert apart > 2 * together > 20
+
+
+@pytest.mark.parametrize(
+    ("line", "longer"),
+    [
+        ("Ada left her stamps to {a:the museum/a nun} in {month}. | To whom? = {a} | When? = {month}", ["a"]),
+        ("She bought a {a:red/blue} door. | What colour? = {a}", []),
+        ("{name} sold {name2} a {object}, and {name} wept. | Who wept? = {name} | Who paid? = {name2}", []),
+        ("The {job} met {kin2}; only {kin2} was late. | Who was late? = {kin2} | Who met? = The {job}", ["kin2"]),
+    ],
+)
+def test_only_an_answer_before_no_noun_gets_a_tail(line, longer):
+    one = parsed(line)
+    assert allowed(one.text, [answer for _, answer in one.asked], SLOT) == longer
+
+
+def test_a_tail_belongs_to_the_answer_and_to_everything_that_names_it():
+    world = World(random.Random(9), ["willow"])
+    line = parsed("Ada left it to {a:the museum/a nun}. | To whom? = {a} | Who left something to {a}? = Ada")
+    drawn = [filled(world, line) for _ in range(400)]
+    long = [one for one in drawn if one.asked[0][1] not in ("the museum", "a nun")]
+    assert 0.5 * ATTACHED < len(long) / len(drawn) < 1.5 * ATTACHED and len({one.text for one in long}) > 20
+    assert all(one.text == f"Ada left it to {one.asked[0][1]}." for one in drawn)
+    named = sum(f"to {one.asked[0][1]}" in one.asked[1][0] for one in drawn)
+    assert named > 0.8 * len(drawn)  # some are asked in other words
 
 
 def test_a_line_that_asks_nothing_is_named():

@@ -19,6 +19,7 @@ ORDINALS = (
 PRICES = "{} euros|{} euros|${}|£{}|€{}|{} pounds|{} dollars|{} francs|{} crowns".split("|")
 CURRENCIES = "euros pounds dollars francs crowns cents pence".split()
 PARTS = "in the morning|in the afternoon|in the evening|at night|sharp".split("|")
+COMMAS = 0.8  # how often thousands are set apart
 IN_WORDS = 0.5  # how often an amount is said in words
 
 
@@ -40,8 +41,10 @@ def ordinal(number: int) -> str:
 
 
 def amount(world: Any, largest: int) -> str:
-    """A whole number from 2 on, below `largest`."""
+    """A whole number from 2 on, below `largest`; above a thousand in digits: "2,016" mostly."""
     number = world.rng.randrange(2, largest)
+    if number >= 1000:
+        return f"{number:,}" if world.rng.random() < COMMAS else str(number)
     return in_words(number) if world.rng.random() < IN_WORDS else str(number)
 
 

@@ -1,4 +1,4 @@
-"""Answers as a person gives them: "under the blue pot", not "blue pot"; "nine hours", not "nine".
+"""Answers as a person gives them: "under the blue pot", not "blue pot"; "nine hours", not "nine"; "by bus"; "Ada's".
 
 Generators know the bare word that is asked for. Which words around it belong to the answer follows from the question,
 so it is decided here once, for all of them. A longer answer still contains the bare one.
@@ -11,14 +11,20 @@ import re
 DETERMINERS = frozenset(
     "the a an my your his her its our their this that these those some any every each both another".split()
 )
+SHORTENED = frozenset("who it he she that there here what where how when let".split())
 VERBS = frozenset("is are was were am be do does did has have had will would can could must should may might".split())
-WHERE = (
+PLACE = (
     "on top of|in front of|on the way to|in the middle of|at the back of|next to|close to|across from|in|on|at|under|"
     "underneath|beneath|behind|near|beside|upon|inside|outside|above|below|across|around|along|within|against|opposite|"
-    "between|by|to|into|toward|towards|through|from"
+    "between|into|toward|towards|through|from"
 )
+CIRCUMSTANCES = f"{PLACE}|during|before|after|since|until"
+WHERE = f"{PLACE}|by|to"
 WHEN = "in|on|at|before|after|during|since|until|till|by|around|about|for|every|last|next|this"
+HOW = "by means of|by|on|with|without|via|through|in|using|from|off"
+WHY = "because of|due to|thanks to|owing to|on account of|out of|for fear of|for|over|to|in order to"
 WORD = r"[\w'\u2019-]+"
+SHADES = "pale|light|dark|bright|deep|dull|soft|faded|dirty|bottle|sky|navy|off"
 SPELLED = (
     r"(?:\d[\d.,:]*|(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\w+teen|\w+ty|hundred|thousand|"
     r"half)(?:[- ]\w+)*?)"
@@ -34,7 +40,12 @@ def whole(text: str, question: str, answer: str) -> str:
     asked = question.lower().rstrip("?!. ").split()
     end = _with_unit(text, asked, answer, end)
     start, end = _with_class(text, asked, start, end)
-    if not {"colour", "color"} & set(asked):  # "a green hook" is green
+    if "whose" in asked and (owner := re.match(r"['\u2019]s?(?!\w)", text[end:])):
+        end += owner.end()
+    if {"colour", "color"} & set(asked):  # "a pale green hook" is pale green
+        shade = re.search(rf"(?<!\w)({SHADES})[ -]$", text[:start])
+        start = shade.start() if shade else start
+    else:
         start = _with_determiners(text, start)
     start = _with_preposition(text, asked, start)
     return text[start:end]
@@ -79,6 +90,8 @@ def _with_determiners(text: str, start: int) -> int:
     """An article, or the owner and the owner's: "the", "my", "her grandmother's"."""
     while before := re.search(rf"({WORD}) $", text[:start]):
         word, owner = before[1].lower(), re.search(r"['\u2019]s$|s['\u2019]$", before[1])
+        if owner and word[: owner.start()] in SHORTENED:  # "who's eighty-eight"
+            break
         if word not in DETERMINERS and not owner:
             break
         if word == "that" and not text[start].islower():  # "I heard that Clara …": no determiner
@@ -90,9 +103,21 @@ def _with_determiners(text: str, start: int) -> int:
 
 
 def _with_preposition(text: str, asked: list[str], start: int) -> int:
-    """Where and when: the preposition too, unless the question has it already, at its front or its end."""
-    opening = next((word for word in asked if word in ("where", "when")), None)
-    if opening is None:
-        return start
-    before = re.search(rf"(?<!\w)({WHERE if opening == 'where' else WHEN}) $", text[:start], re.IGNORECASE)
-    return before.start() if before and asked[-1] not in before[1].lower().split() else start
+    """Where, when, how, why, in which: the preposition too, unless the question begins or ends with it."""
+    before = re.search(rf"(?<!\w)({_prepositions(asked)}) $", text[:start], re.IGNORECASE)
+    return before.start() if before and not {asked[0], asked[-1]} & set(before[1].lower().split()) else start
+
+
+def _prepositions(asked: list[str]) -> str:
+    """A pattern of those that belong to the answer; one that matches nothing where none does."""
+    for word, following in zip(asked, [*asked[1:], ""], strict=True):
+        if word in ("where", "whereabouts"):
+            return WHERE
+        if word == "when":
+            return WHEN
+        if word in ("why", "reason") or (word == "how" and following == "come"):
+            return WHY
+        if word == "how" and following in VERBS:  # not how many, how long
+            return HOW
+    fronted = asked[1:2] and asked[1] in ("which", "what")  # "Under what circumstances": during a power cut
+    return CIRCUMSTANCES if fronted and re.fullmatch(CIRCUMSTANCES, asked[0]) else "(?!)"

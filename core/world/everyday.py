@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from . import everyday_words as more
 from .amounts import amount, date, price, time
+from .attached import ATTACHED, allowed, tail
 from .synonyms import reword
 from .words import ADJECTIVES, ANIMALS, DAYS, FIRST_NAMES, FOODS, KIN, MONTHS, PLACES, THINGS, TRADES
 
@@ -45,7 +46,7 @@ KINDS: dict[str, Callable[[Any], str]] = {
     "animal": lambda world: _either(world, ANIMALS, more.ANIMALS),
     "job": lambda world: _either(world, TRADES, more.JOBS),
     "color": lambda world: _either(world, ADJECTIVES[:12], more.COLORS),
-    "number": lambda world: amount(world, world.rng.choice((30, 100, 1000))),
+    "number": lambda world: amount(world, world.rng.choice((30, 100, 1000, 10_000))),
     "small": lambda world: amount(world, 13),
     "digits": lambda world: str(world.rng.randrange(2, world.rng.choice((10, 100)))),
     "code": lambda world: world.code(),
@@ -98,7 +99,7 @@ def filled(world: Any, line: Everyday) -> Everyday:
     Raises ValueError, with the line, where its answers can never be told from its question or from what was before.
     """
     for _ in range(TRIES):
-        fill, fair, by_chance = _Filling(world), [], False
+        fill, fair, by_chance = _Filling(world, _longer(world, line)), [], False
         earlier, text = fill(line.earlier), fill(line.text)
         for slots in line.asked:
             question, answer = fill(slots[0]), fill(slots[1])
@@ -111,11 +112,22 @@ def filled(world: Any, line: Everyday) -> Everyday:
     raise ValueError(f"No answer to {line.text!r} is fair. Let it be a part of that sentence and not of its question.")
 
 
-class _Filling:
-    """Puts values into the slots of one item; different slots of a kind get different values."""
+@cache
+def _may_be_longer(line: Everyday) -> tuple[str, ...]:
+    return tuple(allowed(line.text, [answer for _, answer in line.asked], SLOT))
 
-    def __init__(self, world: Any):
-        self.world = world
+
+def _longer(world: Any, line: Everyday) -> str:
+    """The slot that gets a tail this time, "" for none; a sentence that has an earlier one says no more than that."""
+    slots = () if line.earlier else _may_be_longer(line)
+    return world.pick(slots) if slots and world.rng.random() < ATTACHED else ""
+
+
+class _Filling:
+    """Puts values into the slots of one item; different slots of a kind get different values. `longer` gets a tail."""
+
+    def __init__(self, world: Any, longer: str = ""):
+        self.world, self.longer = world, longer
         self.values: dict[str, str] = {}
 
     def __call__(self, text: str) -> str:
@@ -131,6 +143,8 @@ class _Filling:
             free = (value for _ in range(TRIES) if (value := draw()) not in taken)
             if (value := next(free, None)) is None:
                 raise ValueError(f"There is no value left for the slot {slot[0]!r}; give it more options.")
+            if kind + number == self.longer:
+                value = f"{value} {_Filling(self.world)(tail(self.world, kind))}"
             self.values[kind + number] = value
         return self.values[kind + number]
 

@@ -6,10 +6,11 @@ any verb and any noun, so that a small model learns to match a question with a s
 
 from typing import Any
 
-from .phrases import Part, companion, moment, noun, noun_phrase, number, owned, person, place, thing
+from .phrases import Part, companion, manner, moment, noun, noun_phrase, number, owned, person, place, reason, thing
 from .verbs import CONDITIONS, GIVING_VERBS, MEASURES, PERSON_VERBS, STATES, STAYING_VERBS, THING_VERBS, Verb
 from .words import KIN, ROLES, TRADES
 
+EXPLAINED = 0.25  # of what somebody does, with a reason
 Clause = tuple[str, list[tuple[str, str]], str]
 """A statement without its full stop, (question, answer) pairs without question marks, and what it is about."""
 
@@ -28,7 +29,9 @@ def _action(world: Any) -> Clause:
     verbs = THING_VERBS if kind < 0.55 else PERSON_VERBS if kind < 0.75 else STAYING_VERBS
     what = thing(world) if verbs is THING_VERBS else person(world) if verbs is PERSON_VERBS else None
     verb, num_others = world.pick(verbs), world.rng.choice((0, 1, 1, 2) if what else (1, 1, 2))
-    others = [make(world) for make in world.rng.sample([place, moment, companion], num_others)]
+    others = [make(world) for make in world.rng.sample([place, moment, companion, manner], num_others)]
+    if world.rng.random() < EXPLAINED:
+        others.append(reason(world))
     if what and not speaker and " " not in verb.base and world.rng.random() < 0.15:
         return _passive(world, who, verb, what, others)
     said, auxiliary, form = _tense(world, verb, speaker)

@@ -4,7 +4,7 @@
 
 from typing import Any, NamedTuple
 
-from .verbs import CLASSES, SETTLEMENTS
+from .verbs import ADVERBS, CLASSES, CONDITIONS, MOODS, MOTIVES, SETTLEMENTS, THING_VERBS, VEHICLES
 from .words import ANIMALS, DAYS, EVENTS, FOODS, KIN, MONTHS, PLACES, PREPOSITIONS, ROLES, THINGS
 
 NOUNS = (THINGS, THINGS, FOODS, ANIMALS, PLACES, EVENTS)
@@ -166,3 +166,40 @@ def companion(world: Any) -> Part:
     by, what = world.pick(["with", "for", "from", "about", "instead of", "because of", "without"]), thing(world)
     asks = [(f"{by.capitalize()} {opening[0].lower()}{opening[1:]}", "") for opening, _ in what.asks]
     return Part(f"{by} {what.said}", what.answer, [*asks, (what.asks[0][0], by)])
+
+
+def manner(world: Any) -> Part:
+    """How: by bus, with a spoon, on the old sledge, by selling the clock, as a baker, in tears, slowly."""
+    kind, how = world.rng.random(), [("How", "")]
+    if kind < 0.2:
+        vehicle = world.pick(VEHICLES)
+        return Part(f"by {vehicle}", vehicle, [*how, ("By what means", "")])
+    if kind < 0.5:
+        phrase = owned(world, noun_phrase(world))
+        return Part(f"{world.pick(['with', 'with', 'on', 'without', 'through'])} {phrase}", phrase, how)
+    if kind < 0.7:
+        deed = f"{world.pick(THING_VERBS).ing} {owned(world, noun_phrase(world))}"
+        return Part(f"{world.pick(['by', 'by', 'without'])} {deed}", deed, how)
+    if kind < 0.8:
+        trade = world.value("trade")
+        return Part(f"as a {trade}", trade, [*how, ("As what", "")])
+    said = f"in {world.pick(MOODS)}" if kind < 0.9 else world.pick(ADVERBS)
+    return Part(said, said, how)
+
+
+def reason(world: Any) -> Part:
+    """Why: because of the rain, because the pipe was wet, to sell the clock, for losing it, out of pity."""
+    kind, why = world.rng.random(), [("Why", ""), ("Why", ""), ("For what reason", "")]
+    verb, phrase = world.pick(THING_VERBS), owned(world, noun_phrase(world))
+    if kind < 0.35:
+        who = person(world).said
+        cause = f"{phrase} was {world.pick(CONDITIONS)}" if world.rng.random() < 0.5 else f"{who} {verb.past} {phrase}"
+        return Part(f"{world.pick(['because', 'because', 'since', 'as'])} {cause}", cause, why)
+    if kind < 0.6:
+        return Part(f"{world.pick(['to', 'to', 'in order to'])} {verb.base} {phrase}", f"{verb.base} {phrase}", why)
+    if kind < 0.75:
+        return Part(f"for {verb.ing} {phrase}", f"{verb.ing} {phrase}", why)
+    if kind < 0.9:
+        return Part(f"{world.pick(['because of', 'due to', 'thanks to', 'over'])} {phrase}", phrase, why)
+    motive = world.pick(MOTIVES)
+    return Part(f"out of {motive}", motive, why)

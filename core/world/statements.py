@@ -19,7 +19,7 @@ REAL = "real"
 EVERYDAY = "everyday"
 SHARE_REAL = 0.2  # of what is drawn, where real sentences are at hand
 TWO = 0.25  # of the sentences by hand, of which `World.by_hand` of the rest are, so many are two; then, in shares:
-COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.15, 0.2  # what is left are facts of two parts
+COMPOUNDS, CLAUSES, PATTERNED = 0.15, 0.2, 0.15  # what is left are facts of two parts
 
 
 @dataclass(frozen=True)

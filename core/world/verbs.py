@@ -92,3 +92,16 @@ CLASSES = (
 ).split()
 SETTLEMENTS = "village town city island valley port county suburb region harbour district".split()
 CONDITIONS = "closed dark empty open broken missing ill retired blind silent dry frozen lost abroad away".split()
+VEHICLES = (
+    "bus tram train ferry boat bicycle taxi sledge mule helicopter plane ship motorbike lorry canoe barge letter phone "
+    "e-mail post telegram fax radio hand candlelight ear"
+).split()
+MOODS = (
+    "silence|secret|tears|a hurry|the dark|person|writing|pairs|one go|great style|rhyme|Latin|pencil|his slippers|"
+    "her sleep|a whisper|small steps|good faith|broad daylight|pieces"
+).split("|")
+ADVERBS = (
+    "slowly|barefoot|on foot|on tiptoe|upside down|by heart|backwards|on horseback|at a gallop|bit by bit|politely|"
+    "carefully|one-handed|half asleep|step by step|very quietly|as usual|with great care"
+).split("|")
+MOTIVES = "pity spite boredom fear habit curiosity politeness love greed envy loyalty vanity thrift gratitude".split()
