@@ -119,5 +119,5 @@ def _prepositions(asked: list[str]) -> str:
             return WHY
         if word == "how" and following in VERBS:  # not how many, how long
             return HOW
-    fronted = asked[1:2] and asked[1] in ("which", "what")  # "Under what circumstances": during a power cut
-    return CIRCUMSTANCES if fronted and re.fullmatch(CIRCUMSTANCES, asked[0]) else "(?!)"
+    fronted = asked[1:2] in (["which"], ["what"]) and re.fullmatch(CIRCUMSTANCES, asked[0])
+    return CIRCUMSTANCES if fronted else "(?!)"  # "Under what circumstances": during a power cut

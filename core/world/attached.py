@@ -28,7 +28,10 @@ OF_ALL = (
 
 
 def allowed(text: str, answers: list[str], slot: re.Pattern[str]) -> list[str]:
-    """Slots of a line, as "kind" or "kind2", that are whole answers and stand before no noun in its text."""
+    """Slots of a line, as "kind" or "kind2", that are whole answers and stand before no noun in its text.
+
+    slot: the pattern of a slot, whose first two groups are its kind and its number.
+    """
     whole = {match[1] + match[2]: match[1] for answer in answers if (match := slot.fullmatch(answer))}
     seen: dict[str, bool] = {}
     for match in slot.finditer(text):
@@ -37,6 +40,6 @@ def allowed(text: str, answers: list[str], slot: re.Pattern[str]) -> list[str]:
     return [name for name, kind in whole.items() if kind not in NEVER and seen.get(name)]
 
 
-def tail(world: Any, name: str) -> str:
-    """A tail for a slot of that name, its own slots not filled."""
-    return world.pick(OF_PEOPLE if name.rstrip("0123456789") in SOMEONE else OF_ALL)
+def tail(world: Any, kind: str) -> str:
+    """A tail for a slot of that kind, its own slots not filled."""
+    return world.pick(OF_PEOPLE if kind in SOMEONE else OF_ALL)

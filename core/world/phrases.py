@@ -183,8 +183,11 @@ def manner(world: Any) -> Part:
     if kind < 0.8:
         trade = world.value("trade")
         return Part(f"as a {trade}", trade, [*how, ("As what", "")])
-    said = f"in {world.pick(MOODS)}" if kind < 0.9 else world.pick(ADVERBS)
-    return Part(said, said, how)
+    if kind < 0.9:
+        mood = world.pick(MOODS)
+        return Part(f"in {mood}", mood, how)
+    adverb = world.pick(ADVERBS)
+    return Part(adverb, adverb, how)
 
 
 def reason(world: Any) -> Part:
