@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+from core.run_folder import METRICS
+
 MINUTES = 2.0
 ROOT = Path(__file__).parent.parent
 
@@ -39,7 +41,7 @@ class Trainer:
                     ["nice", "-n", "5", *command] if os.name == "posix" else command,
                     cwd=ROOT, env=os.environ | offline, stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
-            self.run, self.began, self.stopped = f"{name}/metrics.jsonl", time.time(), False
+            self.run, self.began, self.stopped = f"{name}/{METRICS}", time.time(), False
             return self.run
 
     @property

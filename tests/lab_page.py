@@ -46,6 +46,7 @@ class Server:
         (folder / "runs").mkdir(exist_ok=True)
         lines = "".join(f'{{"step": {i}, "loss": {3 / i:.3f}, "recall": {i / 9:.3f}}}\n' for i in range(1, 9))
         (folder / "runs" / "metrics.jsonl").write_text(lines)
+        (folder / "runs" / "answers.jsonl").write_text('{"answer": "a measurement\'s journal, newer, and no run"}\n')
         self.start()
 
     @property

@@ -1,9 +1,11 @@
-"""Training, live: the curves of any run that writes JSON lines under the folder of runs; and a short run of one's own."""
+"""Training, live: the curves of any run under the folder of runs; and a short run of one's own."""
 
 import json
 from pathlib import Path
 
 import gradio as gr
+
+from core.run_folder import METRICS
 
 from .. import panels, plots
 from ..models import TINY
@@ -85,7 +87,8 @@ class TrainingTab:
 
     def found(self) -> list[str]:
         folder = Path(self.page.runs)
-        files = sorted(folder.glob("**/*.jsonl"), key=lambda path: -path.stat().st_mtime) if folder.is_dir() else []
+        # Not any .jsonl: measurements keep their journals of answers there too.
+        files = sorted(folder.rglob(METRICS), key=lambda path: -path.stat().st_mtime) if folder.is_dir() else []
         return [str(path.relative_to(folder)) for path in files[:100]]
 
     def on_start(self, request: gr.Request):
