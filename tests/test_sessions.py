@@ -1,5 +1,8 @@
 """A person's memory in the lab: models, sessions and what of them is on the disk."""
 
+from types import SimpleNamespace
+
+import gradio as gr
 import numpy as np
 import psutil
 import pytest
@@ -11,7 +14,7 @@ from lab.meter import Meter
 from lab.models import TINY, Models, fitting_dtype, tiny
 from lab.page.lab_tab import slot_panel
 from lab.page.page import build
-from lab.page.shell import Page, Selection
+from lab.page.shell import ALL, Page, Selection
 from lab.registry import Registry
 from lab.turns import Stopped
 
@@ -144,6 +147,22 @@ def test_a_selection_that_an_earlier_server_or_model_allowed_is_bounded_and_not_
     assert page.select(told, *found, "lab") == Selection(0, None, None, last, "lab")
     assert page.select(told, 1, "3", 0, 0, "lab") == Selection(1, 3, 0, 0, "lab")
     assert page.select(told, "Ils", "lay", None, None, "lab") == Selection(0, None, None, last, "lab")
+
+
+def test_what_was_selected_before_is_not_drawn_over_what_is_selected_now(registry, tmp_path):
+    """A page's drawings are made side by side: here later ones are done while an earlier one is still at work."""
+    page, later = Page(registry, Meter(), tmp_path), []
+    build(page)
+    here, other = SimpleNamespace(session_hash="page"), SimpleNamespace(session_hash="other")
+
+    def slow(session, chosen):
+        later.extend(page.draw(0, ALL, None, 0, "memory", visitor) for visitor in (here, other))
+        return {"what": "slow"}
+
+    page.drawings |= {"lab": slow, "memory": lambda session, chosen: {"what": "quick"}}
+    assert page.draw(0, ALL, None, 0, "lab", here) == gr.skip()
+    assert [drawn["what"] for drawn in later] == ["quick", "quick"]
+    assert page.draw(0, ALL, None, 0, "memory", here)["what"] == "quick", "what comes after it is drawn"
 
 
 def test_an_earlier_step_says_whose_a_slot_was_then(told):

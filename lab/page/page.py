@@ -63,7 +63,7 @@ def build(page: Page) -> gr.Blocks:
         restored = page.restore.click(guarded(restore(page)), page.saved, page.restore_row, preprocess=False, **QUIET)
         page.then_redraw(restored)
         page.start_new.click(lambda: gr.Row(visible=False), None, page.restore_row, **QUIET)
-        blocks.unload(close(page))
+        blocks.unload(page.leave)
         add_endpoints(page)
     return blocks
 
@@ -101,12 +101,5 @@ def restore(page: Page):
     def handler(key: str, request: gr.Request):
         page.registry.restore(request.session_hash or "direct", key)
         return gr.Row(visible=False)
-
-    return handler
-
-
-def close(page: Page):
-    def handler(request: gr.Request) -> None:
-        page.registry.leave(request.session_hash or "direct")
 
     return handler

@@ -3,7 +3,9 @@
 import errno
 import functools
 import inspect
+import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,9 +115,18 @@ class Page:
     results: tuple[Path, ...] = ()
     drawings: dict[str, Drawing] = field(default_factory=dict)
     outputs: dict[str, list] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _shown: dict[str, int] = field(default_factory=dict)
+    """By page: the number of the newest drawing that it was given."""
+    _order: threading.Lock = field(default_factory=threading.Lock)
 
     def session(self, request: gr.Request) -> Session:
         return self.registry.get(request.session_hash or "direct")
+
+    def leave(self, request: gr.Request) -> None:
+        """A page was closed."""
+        self.registry.leave(request.session_hash or "direct")
+        self._shown.pop(request.session_hash or "direct", None)
 
     def on_stop(self, request: gr.Request) -> None:
         """Stop what this page has running. By a signal of our own: gradio's `cancels` waits for other handlers."""
@@ -166,14 +177,20 @@ class Page:
         return [self.guide, *(component for outputs in self.outputs.values() for component in outputs)]
 
     def draw(self, text, layer, slot, step, tab, request: gr.Request) -> dict:
-        """Redraw the open tab."""
-        session = self.session(request)
+        """Redraw the open tab, unless a drawing that was begun later is there already: what a page does in turn is drawn
+        side by side, and a slow drawing of what was selected before must not cover what is selected now."""
+        number, session = next(self._numbers), self.session(request)
         chosen = self.select(session, text, layer, slot, step, tab)
         if (
             chosen.slot is not None and session.texts
         ):  # by a click on a map or by its number: the same step of the guide
             session.did("slot")
         drawn = self.drawings[tab](session, chosen)
+        with self._order:
+            page = request.session_hash or "direct"
+            if self._shown.get(page, 0) > number:
+                return gr.skip()
+            self._shown[page] = number
         return drawn | {self.guide: gr.HTML(guide.strip(session.done), visible=guide.due(session.done) is not None)}
 
     def select(self, session: Session, text, layer, slot, step, tab) -> Selection:
