@@ -67,7 +67,7 @@ class MemoryCache(Cache):
 
     def _lay_in_buffer(self, buffer, segments: Sequence[Segment], layer, slot: PrefixLayer, hidden: Tensor) -> None:
         index = layer.self_attn.layer_idx
-        start, held = 0, buffer.held.get(index, [])
+        start, held = 0, buffer.held.pop(index, [])  # while it is laid, and if that is interrupted, it holds nothing
         room = self.prefix_length + hidden.shape[1] + ROOM
         if slot.storage is None or slot.storage[0].shape[2] < room:
             held, slot.storage = [], None

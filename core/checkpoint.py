@@ -7,7 +7,7 @@ model, which becomes the base of a fresh M+.
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
@@ -23,7 +23,7 @@ from .config import MPlusConfig
 from .log import TokenLog, pack_logs, unpack_logs
 from .model import MPlusForCausalLM
 from .state import State
-from .weights import WEIGHTS, check_names, check_shapes, read_file, read_json, read_tensors, weight_files
+from .weights import WEIGHTS, check_names, check_shapes, read_file, read_json, read_tensors, tensor_names, weight_files
 
 SHIPPED = Path(__file__).parent.parent / "models"
 LONG_TERM = "long_term.safetensors"
@@ -96,6 +96,15 @@ def load_model(
     except (AssertionError, RuntimeError) as error:
         raise ValueError(f"The model cannot be put on {device!r} ({error}); leave device out for the CPU.") from error
     return model.eval()
+
+
+def configuration(name_or_path: str | os.PathLike) -> MPlusConfig:
+    """What `load_model` would give the model of this checkpoint, of any kind, without reading its weights."""
+    folder = find(name_or_path)
+    theirs = read_json(folder / "config.json")
+    if official.is_official(theirs):
+        return official.config_from_official(theirs, tensor_names(folder))
+    return cast(MPlusConfig, MPlusConfig.from_pretrained(folder))
 
 
 def _config(fields: dict[str, Any], settings: dict[str, Any], folder: Path) -> MPlusConfig:

@@ -154,7 +154,8 @@ def _weights(config: MPlusConfig, fused: bool, dtype: torch.dtype) -> int:
 
 
 def _count(config: MPlusConfig, layers: int, fused: bool, dtype: torch.dtype) -> int:
-    config = MPlusConfig(**{**config.to_dict(), "num_hidden_layers": layers})
+    plain = {"retrieval_bias": 0.0, "retrieval_recency": 0.0, "retrieval_accumulates": False}  # which are no parameters
+    config = MPlusConfig(**{**config.to_dict(), **plain, "num_hidden_layers": layers})
     with torch.device("meta"):
         model = MPlusForCausalLM(config)
         add_adapters(model, config)
@@ -181,7 +182,7 @@ def table(cost: Cost) -> str:
 
 
 def main() -> None:
-    from .checkpoint import find
+    from .checkpoint import configuration
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="mini", help="a checkpoint, or llama-3.1-8b for the paper's shape")
@@ -196,7 +197,10 @@ def main() -> None:
     parser.add_argument("--device-memory", type=float, help="gigabytes there are; says whether it fits")
     arguments = parser.parse_args()
     paper = arguments.model == "llama-3.1-8b"
-    config = MPlusConfig(**LLAMA_8B) if paper else MPlusConfig.from_pretrained(find(arguments.model))
+    try:
+        config = MPlusConfig(**LLAMA_8B) if paper else configuration(arguments.model)
+    except ValueError as error:
+        parser.error(str(error))
     setting = Setting(
         getattr(torch, arguments.dtype), arguments.form, arguments.offload,
         prompt=arguments.prompt, long_term=arguments.long_term, stored=arguments.stored, undo=arguments.undo,

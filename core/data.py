@@ -43,14 +43,17 @@ class Document(NamedTuple):
 def open_source(source: Source, seed: int = 0) -> datasets.IterableDataset:
     """A stream of rows, local files in an order the seed fixes.
 
-    Raises ValueError for a path or name that is not there and for files of an unknown kind.
+    Raises ValueError for a path or name that is not there, for files of an unknown kind, and for a folder of several.
     """
     path = Path(source.data)
     if path.exists():
         kinds = {file.suffix: file for file in ([path] if path.is_file() else sorted(path.rglob("*")))}
-        suffix = next((suffix for suffix in READERS if suffix in kinds), None)
-        if suffix is None:
+        several = [suffix for suffix in READERS if suffix in kinds]
+        if not several:
             raise ValueError(f"{path} holds no .txt, .jsonl or .parquet file; name one, or a folder that has some.")
+        if len(several) > 1:
+            raise ValueError(f"{path} holds {' and '.join(several)} files; name one, or a folder of one kind.")
+        suffix = several[0]
         files = [path] if path.is_file() else sorted(path.rglob(f"*{suffix}"))
         random.Random(seed).shuffle(files)
         options: dict[str, Any] = {"sample_by": "document"} if suffix == ".txt" else {}

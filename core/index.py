@@ -14,7 +14,7 @@ from torch import Tensor
 from .retriever import Evidence, Keys, Relevance, block_late_interaction, dot
 
 PROBES = 16
-"""Rows by which an index tells whether it was made of the first rows of some keys."""
+"""Rows by which an index tells whether it holds the first rows of some keys."""
 
 
 class Indexed:
@@ -28,7 +28,7 @@ class Indexed:
         self, rule: Relevance, smallest: int = 1 << 20, num_lists: int = 1024, num_probed: int = 16, num_near: int = 512
     ):
         try:
-            import faiss
+            import faiss  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ValueError(
                 "An index needs faiss; type `.venv/bin/pip install -e '.[index]'` in the clone."
@@ -62,22 +62,32 @@ class Indexed:
 
     def _index(self, vectors: Tensor) -> Any:
         """The index of these keys: one that was made of their first rows, with the rest added, or a new one."""
-        for index, rows, probes in self._known:
+        for place, (index, rows, probes) in enumerate(self._known):
             if index.ntotal <= len(vectors) and torch.equal(vectors[rows], probes):
                 if index.ntotal < len(vectors):
                     index.add(vectors[index.ntotal :].float().numpy())
+                    self._known[place] = (index, *_probes(vectors))
                 return index
         faiss, width = self._faiss, vectors.shape[1]
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, self.num_lists, faiss.METRIC_INNER_PRODUCT)
-        sample = torch.linspace(0, len(vectors) - 1, min(len(vectors), 40 * self.num_lists)).long()
-        index.train(vectors[sample].float().numpy())
+        index.train(vectors[_spread(len(vectors), 40 * self.num_lists)].float().numpy())
         for start in range(0, len(vectors), 1 << 20):
             index.add(vectors[start : start + (1 << 20)].float().numpy())
         # One of the same keys before they were moved is asked for no more, and holds all of them once again.
         self._known = [known for known in self._known if not _any_in(known[2], vectors)]
-        rows = torch.linspace(0, len(vectors) - 1, PROBES).long()
-        self._known.append((index, rows, vectors[rows].clone()))
+        self._known.append((index, *_probes(vectors)))
         return index
+
+
+def _spread(length: int, count: int) -> Tensor:
+    """At most `count` rows of so many, the first and the last among them."""
+    return torch.linspace(0, length - 1, min(length, count), dtype=torch.float64).long()
+
+
+def _probes(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows, and what is in them. The last is one: keys of another future, as after an undo, differ there at last."""
+    rows = _spread(len(vectors), PROBES)
+    return rows, vectors[rows].clone()
 
 
 def _any_in(probes: Tensor, vectors: Tensor) -> bool:

@@ -235,10 +235,12 @@ class Memory:
         if id not in held or (isinstance(receipt, Receipt) and receipt.text != held[id].text):
             what = f"{id} of this text" if id in held else id
             raise ValueError(f"There is no receipt {what} in this memory; it holds {sorted(held) or 'none'}.")
-        removed = delete_blocks(self.state, [chunk.block for chunk in held[id].chunks], self._initial, self.projected)
-        self.state.placed(self.place)
-        del held[id]
-        self._undo = []  # an undo would bring the deleted text back
+        blocks = [chunk.block for chunk in held[id].chunks]
+        with self.all_or_nothing():
+            removed = delete_blocks(self.state, blocks, self._initial, self.projected)
+            self.state.placed(self.place)
+            del self.state.receipts[id]
+            self._undo = []  # an undo would bring the deleted text back
         return removed
 
     @property

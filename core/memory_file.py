@@ -51,7 +51,8 @@ def fingerprint(model: torch.nn.Module) -> str:
         digest.update(f"{name}={getattr(config, name)};".encode())
     for name, parameter in sorted(model.named_parameters()):
         flat = parameter.detach().flatten()
-        sample = flat[torch.linspace(0, len(flat) - 1, min(16, len(flat)), device=flat.device).long()]
+        places = torch.linspace(0, len(flat) - 1, min(16, len(flat)), device=flat.device).long()
+        sample = flat[places.clamp(max=len(flat) - 1)]  # above 2^24 the last one may be rounded up
         values = sample.to(torch.bfloat16).float().tolist()
         digest.update(f"{name}{tuple(parameter.shape)}{values};".encode())
     return digest.hexdigest()[:32]
@@ -152,8 +153,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise ValueError(f"There is no memory file {path}; check the name.")
     try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        with safe_open(path, "pt") as file:  # cloned, for what it gives changes, or goes, with the file
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}); it is damaged or no memory file.") from error
 

@@ -187,11 +187,16 @@ class DiskTier:
         return wrong
 
     def has_parted(self, logs: Sequence[Any]) -> bool:
-        """Whether other rows died in these than were committed last, which no number of deaths can tell."""
+        """Whether other rows died here than were committed last, which no number of deaths can tell, or there is more
+        of the one and less of the other, for which no order of commit and state file outlives a kill."""
         pairs = [(log.dead, dead) for log, dead in zip(logs, self._deaths, strict=True) if log.dead is not dead]
-        return any(not torch.equal(one[: len(other)], other[: len(one)]) for one, other in pairs)
+        if any(not torch.equal(one[: len(other)], other[: len(one)]) for one, other in pairs):
+            return True
+        known = zip(logs, self._ends, self._deaths, strict=True)
+        gone_on = any(log.length > end or len(log.dead) > len(dead) for log, end, dead in known)
+        return gone_on and self.has_gone_back(logs)
 
-    def has_gone_back(self, logs: list[Any]) -> bool:
+    def has_gone_back(self, logs: Sequence[Any]) -> bool:
         """Whether these hold fewer rows, or fewer deaths, than were committed last."""
         known = zip(logs, self._ends, self._deaths, strict=True)
         return any(log.length < end or len(log.dead) < len(dead) for log, end, dead in known)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -40,6 +41,17 @@ def read_tensors(folder: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
     for file in weight_files(folder, allow_pickle):
         tensors |= read_file(file)
     return tensors
+
+
+def tensor_names(folder: Path, allow_pickle: bool = False) -> set[str]:
+    """The names of all tensors of a checkpoint; of safetensors, without reading these."""
+    files = weight_files(folder, allow_pickle)
+    if any(file.suffix == ".bin" for file in files):
+        return set(read_tensors(folder, allow_pickle))
+    try:
+        return {name for file in files for name in safe_open(file, "pt").keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{folder} cannot be read ({error}); it is damaged or incomplete, fetch it again.") from error
 
 
 def read_file(file: Path) -> dict[str, Tensor]:

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from core.checkpoint import configuration, export_official, load_model
 from core.config import MPlusConfig
-from core.cost import LLAMA_8B, Setting, memory_cost
+from core.cost import LLAMA_8B, Setting, main, memory_cost
 from core.decoding import fused_bytes, prepare_for_answers
 from core.reader import MPlusReader
 from core.reading import new_memory, write
@@ -68,6 +69,22 @@ def test_planned_bytes_of_a_quantised_long_term_memory(stored):
     assert kept[0].device - kept[1].device == kept[0].long + kept[0].keys and kept[0].undo == 2 * kept[0].short
     assert kept[1].device - memory_cost(model.config, Setting(offload="all", undo=2)).device == 3 * kept[0].short
     assert kept[0].embeddings == 0, "tied: the output layer needs them on the device"
+
+
+def test_a_bias_of_each_layer_costs_what_one_for_all_costs():
+    one, each = (
+        toy_mplus(relevance="block", retrieval_bias=bias, retrieval_accumulates=True) for bias in (0.5, [0.5, 0])
+    )
+    assert memory_cost(each.config) == memory_cost(one.config)
+
+
+def test_a_checkpoint_of_the_authors_is_planned_as_it_is_loaded(tmp_path, capsys, monkeypatch):
+    export_official(toy_mplus(relevance="mean_sigmoid", rules="released"), tmp_path)
+    assert memory_cost(configuration(tmp_path)) == memory_cost(load_model(tmp_path).config)
+    monkeypatch.setattr("sys.argv", ["core.cost", "--model", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit):
+        main()
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_the_paper_shape_and_wrong_settings():

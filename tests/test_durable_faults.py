@@ -111,6 +111,33 @@ def test_a_kill_while_other_deaths_come_back_leaves_before_or_after(model, tmp_p
     assert any(same(again, reader) for reader in (before, after)) and not again.tier.verify()
 
 
+@pytest.mark.parametrize("last", range(5))
+def test_a_kill_while_rows_come_back_and_deaths_go_leaves_before_or_after(tmp_path, monkeypatch, last):
+    """More rows and fewer deaths: neither the state file nor the commit could come first."""
+    model = toy_mplus()
+    before, after, disk = in_ram(model), in_ram(model), in_folder(model, tmp_path)
+    readers = (before, after, disk)
+    for reader in readers:
+        for number in range(6):
+            reader.ingest(text(number))
+    ends = [reader.snapshot() for reader in readers]
+    for reader in readers:
+        reader.undo()
+        reader.delete(reader.memory.receipts[0])
+    after.restore(ends[1])
+    kill = Kill(last)
+    with monkeypatch.context() as patch:
+        for name, step in (("core.durable.save_memory", core.durable.save_memory), ("core.tier.os.replace", os.replace),
+                           ("core.tier.Commits.append", Commits.append)):  # fmt: skip
+            patch.setattr(name, kill.at(step))
+        try:
+            disk.restore(ends[2])
+        except KeyboardInterrupt:
+            assert kill.steps > last
+    again = in_folder(model, tmp_path)
+    assert any(same(again, reader) for reader in (before, after)) and not again.tier.verify()
+
+
 @pytest.mark.parametrize("change", ["ingest", "undo", "delete", "reset", "compact"])
 def test_what_cannot_be_written_is_not_done_in_memory_either(model, tmp_path, monkeypatch, change):
     """A full disk, at either of the two saves of a change; the next change is kept as if nothing had been."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import core.cache
 from core.cost import Setting, memory_cost
 from core.memory_file import load_memory, save_memory
 from core.prefix import PrefixBuffer
@@ -79,6 +80,28 @@ def test_greedy_and_beam_answers_are_the_same_with_and_without_a_buffer(relays):
             fresh, _ = generate(model, [memory], question, **settings)
             kept, _ = generate(model, [memory], question, buffer=buffer, **settings)
             assert torch.equal(fresh, kept)
+
+
+@torch.no_grad()
+def test_a_buffer_that_was_interrupted_while_it_was_laid_holds_nothing(monkeypatch):
+    """Ctrl-C while a layer's θ is laid, then back to the θ that the buffer held before."""
+    model, buffer = toy_mplus(), PrefixBuffer()
+    memory = new_memory(model)
+    (*_, question) = grow(model, [memory])
+    before, wanted = memory.snapshot(), read_logits(model, [memory], question, buffer=buffer)[0].logits
+    (*_,) = grow(model, [memory], writes=1, seed=2)
+
+    def interrupted(*arguments):
+        lay(*arguments)
+        if len(arguments[0]) == model.config.pool_size:
+            raise KeyboardInterrupt
+
+    lay = core.cache.lay
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("core.cache.lay", interrupted)
+        read_logits(model, [memory], question, buffer=buffer)
+    memory.restore(before)
+    assert torch.equal(read_logits(model, [memory], question, buffer=buffer)[0].logits, wanted)
 
 
 @torch.no_grad()

@@ -45,6 +45,18 @@ def test_rows_that_are_added_are_found_and_other_keys_get_an_index_of_their_own(
     assert [known[0].ntotal for known in index._known] == [2000, 1992], "of keys that have moved the old one is gone"
 
 
+def test_rows_of_another_future_are_not_served():
+    """An index goes on with rows that were added; after an undo, others take their places, and more of them."""
+    draw = torch.Generator().manual_seed(2)
+    common, undone, now = (torch.randn(rows, 8, generator=draw) for rows in (100, 40, 80))
+    index = Indexed(RELEVANCE["dot"], smallest=10, num_lists=2, num_probed=2, num_near=3)
+    for rows in ([common], [common, undone], [common, now]):
+        vectors = torch.cat(rows)
+        keys = Keys(vectors, torch.arange(len(vectors)) // 8 + 1)
+        wanted = 5 * (vectors[110:111] if len(rows) > 1 else vectors[50:51])
+        assert int(index(wanted, keys).argmax()) == int(RELEVANCE["dot"](wanted, keys).argmax())
+
+
 def test_a_small_memory_is_scored_whole_and_an_indexed_one_answers():
     model = toy_mplus(relevance="block")
     memory = new_memory(model, seed=1)

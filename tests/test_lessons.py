@@ -309,6 +309,9 @@ def test_json_lines_and_wrong_sources(tmp_path):
         Documents([Source(str(tmp_path / "empty.jsonl"))], TOKENIZER)
     with pytest.raises(ValueError, match="columns"):
         Documents([Source(str(tmp_path / "some.jsonl"), field="body")], TOKENIZER)
+    (tmp_path / "LICENSE.txt").write_text("Which of the two is meant is not for us to guess.")
+    with pytest.raises(ValueError, match=r"holds \.txt and \.jsonl files"):
+        Documents([Source(str(tmp_path))], TOKENIZER)
     with pytest.raises(ValueError, match="holds no document of 500"):
         next(Documents([Source(str(tmp_path / "some.jsonl"), min_tokens=500)], TOKENIZER))
     (tmp_path / "empty").mkdir()

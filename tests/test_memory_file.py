@@ -42,6 +42,28 @@ def test_a_file_brings_back_texts_sources_and_random_state(tmp_path):
         fresh.undo()
 
 
+def test_a_loaded_memory_is_not_the_files(tmp_path):
+    """Another file is copied over it, as a person does who goes back to an older copy; the memory stays what it was."""
+    model, file = toy_mplus(), tmp_path / "memory.safetensors"
+    told(model).save(file)
+    again = MPlusReader(model, toy_tokenizer())
+    again.load(file)
+    before = fingerprint_of(again.memory)
+    with file.open("r+b") as held:
+        held.write(bytes(file.stat().st_size))
+    assert equal(before, fingerprint_of(again.memory))
+
+
+def test_a_parameter_of_more_than_two_to_the_24_numbers_has_a_fingerprint():
+    """In float32 the last of its places is rounded up, to one behind the end: a Llama's embeddings."""
+    model = toy_mplus()
+    model.model.embed_tokens.weight = torch.nn.Parameter(torch.zeros(300_004, 64), requires_grad=False)
+    zeros = fingerprint(model)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[-1, -1] = 1.0
+    assert fingerprint(model) != zeros
+
+
 @pytest.mark.parametrize("form", ["hidden", "projected"])
 def test_bfloat16_memories_too(tmp_path, form):
     """In bfloat16 exactly; a model in float32 takes the same file over, as the values are representable."""

@@ -258,6 +258,22 @@ def test_a_deleted_text_does_not_come_back_by_undo():
         reader.delete(receipt)
 
 
+def test_an_interrupted_delete_deletes_nothing(monkeypatch):
+    """Ctrl-C when Θ is done and θ is not."""
+    reader = MPlusReader(toy_mplus(), toy_tokenizer())
+    texts = [reader.ingest(f"Line {number}: the {number}th gate opens at dawn. " * 4) for number in range(4)]
+    before = fingerprint_of(reader.memory)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("core.state._joined", interrupted)
+        reader.delete(texts[1])
+    assert equal(before, fingerprint_of(reader.memory))
+    assert reader.delete(texts[1]) > 0
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_receipt_of_another_past_deletes_nothing():
     """Numbers start over after an undo, a reset, a restore and in forks; the text tells them apart."""
     reader = MPlusReader(MODELS["paper"], TOKENIZER, new_memory(MODELS["paper"]))
