@@ -80,6 +80,7 @@ def test_a_fact_asked_thrice_is_one_piece_of_evidence():
     once = metrics.bootstrap([0, 1] * 50)
     assert metrics.bootstrap([0, 1] * 150, units=list(range(100)) * 3) == once  # the same answers three times over
     assert metrics.bootstrap([1] * 30, units=[0] * 15 + [1] * 15)[0] == 0.0
+    assert metrics.bootstrap([0, 1] * 50, units=[0] * 100) == once  # of one novel, how its questions vary
     rows = [{"method": "m", "item": item, "score": item % 2} for item in range(100) for _ in range(3)]
     (line,) = summarise(rows, ("method",), unit=lambda row: row["item"])
     assert (line["low"], line["high"]) == once and (line["n"], line["units"]) == (300, 100)

@@ -84,13 +84,15 @@ def bootstrap(
     """Band of the mean: percentiles of the means of `samples` resamples, drawn from the seed.
 
     units: whose value each is. Values of one unit, as of a fact that is asked again with other chance, are no new
-    evidence, so units are drawn instead of values (the cluster bootstrap). If all values are 0, or all 1, resamples
-    have no width: then the band reaches as far as the rule of three says, 3 / units.
+    evidence, so units are drawn instead of values (the cluster bootstrap). Of one unit, as of questions about one novel,
+    there is nothing else to draw: values are, and the band is of that unit alone. If all values are 0, or all 1,
+    resamples have no width: then the band reaches as far as the rule of three says, 3 / units.
     """
     if not len(values):
         return 0.0, 0.0
     given = np.asarray(values, dtype=np.float64)
-    _, owner = np.unique([str(unit) for unit in (range(len(given)) if units is None else units)], return_inverse=True)
+    drawn = range(len(given)) if units is None or len(set(units)) == 1 else units
+    _, owner = np.unique([str(unit) for unit in drawn], return_inverse=True)
     sums, counts = np.bincount(owner, given), np.bincount(owner)
     if given.min() == given.max() and given[0] in (0.0, 1.0):
         wide = min(1.0, 3 / len(counts))
