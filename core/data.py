@@ -84,7 +84,7 @@ def open_source(source: Source, seed: int = 0) -> datasets.IterableDataset:
 class Documents:
     """An endless, resumable stream of token ids from weighted sources; each of `num_ranks` processes sees its share.
 
-    Raises ValueError if a source is empty or holds no document of the length asked for.
+    Raises ValueError if a source is empty or holds no document of the length asked for, or a file that is not UTF-8.
     """
 
     sources: Sequence[Source]
@@ -132,8 +132,13 @@ class Documents:
         )
 
     def _rows(self, which: int) -> Iterator[Any]:
-        self._iterators[which] = self._iterators[which] or iter(self._streams[which])
-        return self._iterators[which]  # type: ignore[return-value]
+        rows = self._iterators[which] = self._iterators[which] or iter(self._streams[which])
+        try:
+            for row in rows:  # noqa: UP028 (`yield from` would close them with the document that was asked for)
+                yield row
+        except UnicodeDecodeError as error:
+            named = self.sources[which].data
+            raise ValueError(f"A file of {named} is not UTF-8 text ({error}); convert it or take it out.") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Where this process's streams stand; JSON-like, for `load_state_dict` of the same sources and rank."""

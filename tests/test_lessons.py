@@ -309,6 +309,9 @@ def test_json_lines_and_wrong_sources(tmp_path):
         Documents([Source(str(tmp_path / "empty.jsonl"))], TOKENIZER)
     with pytest.raises(ValueError, match="columns"):
         Documents([Source(str(tmp_path / "some.jsonl"), field="body")], TOKENIZER)
+    (tmp_path / "old.txt").write_bytes("Ein alter Müller.".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"old.txt is not UTF-8 text .*; convert it"):
+        next(Documents([Source(str(tmp_path / "old.txt"))], TOKENIZER))
     (tmp_path / "LICENSE.txt").write_text("Which of the two is meant is not for us to guess.")
     with pytest.raises(ValueError, match=r"holds \.txt and \.jsonl files"):
         Documents([Source(str(tmp_path))], TOKENIZER)

@@ -84,7 +84,7 @@ def bootstrap(
     """Band of the mean: percentiles of the means of `samples` resamples, drawn from the seed.
 
     units: whose value each is. Values of one unit, as of a fact that is asked again with other chance, are no new
-    evidence, so units are drawn instead of values (the cluster bootstrap). Of one unit, as of questions about one novel,
+    evidence, so units are drawn instead of values (the cluster bootstrap). Of one unit, as of questions about a novel,
     there is nothing else to draw: values are, and the band is of that unit alone. If all values are 0, or all 1,
     resamples have no width: then the band reaches as far as the rule of three says, 3 / units.
     """
