@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -22,8 +23,8 @@ ROOT = Path(__file__).parent
 RESULTS = (ROOT / "results", ROOT / "benchmarks" / "results", ROOT / "models")
 
 
-def arguments(line: list[str] | None = None) -> argparse.Namespace:
-    """What the command line says. Exits with one sentence when it cannot be honoured."""
+def options() -> argparse.ArgumentParser:
+    """What can be set; its `error` ends the program with one sentence."""
     parser = argparse.ArgumentParser(description="M+ Lab, in a browser.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=7860)
@@ -44,7 +45,16 @@ def arguments(line: list[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="offer the endpoints as MCP tools too (needs mcp<2); all callers share one memory",
     )
+    return parser
+
+
+def arguments(line: list[str] | None = None) -> argparse.Namespace:
+    """What the command line says. Exits with one sentence when it cannot be honoured."""
+    parser = options()
     chosen = parser.parse_args(line)
+    for name in ("threads", "max_sessions", "max_session_gib"):
+        if not (value := getattr(chosen, name)) > 0:
+            parser.error(f"--{name.replace('_', '-')} {value} is too little: give a number above 0")
     local = chosen.host in ("127.0.0.1", "localhost", "::1")
     if not local and not chosen.auth:
         parser.error(f"--host {chosen.host} lets others in: give --auth NAME:PASSWORD too")
@@ -76,6 +86,21 @@ def launch(blocks: gr.Blocks, chosen: argparse.Namespace, **more):
     )  # fmt: skip
 
 
+def main(line: list[str] | None = None) -> None:
+    chosen = arguments(line)
+    try:  # before a model is loaded for nothing
+        with socket.socket(socket.AF_INET6 if ":" in chosen.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, after one that ended
+            probe.bind((chosen.host, chosen.port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        options().error(f"port {chosen.port} of {chosen.host} cannot be used ({reason}): give another --port or --host")
+    try:
+        blocks = make(chosen)
+    except ValueError as error:
+        options().error(f"--model: {error}")
+    launch(blocks, chosen)
+
+
 if __name__ == "__main__":
-    chosen = arguments()
-    launch(make(chosen), chosen)
+    main()

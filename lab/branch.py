@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.reader import Answer, MPlusReader
 
@@ -25,7 +26,8 @@ def newest(moments: list[Moment]) -> list[Moment]:
 @dataclass
 class Branch:
     """kept: the files that hold the steps (`moments`), as (name, steps), oldest first; fresh: of the newest steps, how
-    many are in no file yet. owed: what the last answer owes to Θ, once it has been looked at."""
+    many are in no file yet. owed: what the last answer owes to Θ, once it has been looked at. notes: what a page last
+    told of its work here, by kind; of "ask" only as long as there is no answer."""
 
     name: str
     reader: MPlusReader
@@ -35,6 +37,7 @@ class Branch:
     last: Retrieval | None = None
     answer: Answer | None = None
     owed: Ablation | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
@@ -58,6 +61,7 @@ class Branch:
     def forget_question(self) -> None:
         """The figures of a question hold for the memory it was asked of."""
         self.last = self.answer = self.owed = None
+        self.notes.pop("ask", None)
 
     def fork(self, name: str) -> "Branch":
         """A branch that starts here; the files of steps are shared, as they never change."""

@@ -1,6 +1,6 @@
 """Six steps through the lab. They follow from what a person has really done (`Session.done`), nothing else."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -29,6 +29,15 @@ STEPS = (
     Step("compare", "Compare", "lab",
          "Press “Ask all methods”. The same texts, the same bytes: who still knows, and who is quick?"),
 )  # fmt: skip
+OF_MEMORYLLM = {step.key: step for step in (
+    Step("distract", "Bury it", "lab",
+         "Add ten unrelated texts. Every write throws random old tokens out of θ, for good: a MemoryLLM has no Θ."),
+    Step("ask", "Ask for it", "lab",
+         "Ask a question. Nothing is retrieved: the answer rests on θ alone."),
+    Step("ablate", "Take a text away", "retrieval",
+         "Press “Delete the text”. How much less likely is the answer without it?"),
+)}  # fmt: skip
+"""Steps that are others with a model that has no Θ."""
 
 GO = """
 element.addEventListener('click', (event) => {
@@ -38,18 +47,24 @@ element.addEventListener('click', (event) => {
 """Script of both: a click on a step's button opens its tab."""
 
 
-def due(done: Collection[str]) -> Step | None:
+def steps(has_theta: bool) -> Sequence[Step]:
+    """All steps, with a model that has Θ or with one that has not."""
+    return STEPS if has_theta else [OF_MEMORYLLM.get(step.key, step) for step in STEPS]
+
+
+def due(done: Collection[str], has_theta: bool = True) -> Step | None:
     """The first step that has not been done."""
-    return next((step for step in STEPS if step.key not in done), None)
+    return next((step for step in steps(has_theta) if step.key not in done), None)
 
 
-def strip(done: Mapping[str, float]) -> str:
+def strip(done: Mapping[str, float], has_theta: bool = True) -> str:
     """The step that is due, in one line for the top of the page; nothing once all are done."""
-    step = due(done)
+    step = due(done, has_theta)
     if step is None:
         return ""
-    dots = "".join(f'<i class="{"did" if one.key in done else "now" if one is step else ""}"></i>' for one in STEPS)
-    place = STEPS.index(step) + 1
+    every = steps(has_theta)
+    dots = "".join(f'<i class="{"did" if one.key in done else "now" if one is step else ""}"></i>' for one in every)
+    place = every.index(step) + 1
     return (
         f'<div class="guide" role="status"><span class="dots" aria-hidden="true">{dots}</span>'
         f"<span><b>Step {place} of {len(STEPS)}: {escape(step.name)}.</b> {escape(step.how)}</span>"
@@ -57,10 +72,10 @@ def strip(done: Mapping[str, float]) -> str:
     )
 
 
-def listed(done: Mapping[str, float]) -> str:
+def listed(done: Mapping[str, float], has_theta: bool = True) -> str:
     """All steps, those done ticked off."""
-    lines, now = [], due(done)
-    for number, step in enumerate(STEPS, 1):
+    lines, now = [], due(done, has_theta)
+    for number, step in enumerate(steps(has_theta), 1):
         did = step.key in done
         state = "did" if did else "next" if step is now else ""
         lines.append(

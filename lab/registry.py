@@ -131,10 +131,15 @@ class Registry:
 
     def restore(self, page: str, key: str) -> Session:
         """Give a page the session saved under a key. Raises ValueError if there is none, or it cannot be opened: then
-        the page stays in the one it has."""
+        the page stays in the one it has. What it has running in that one is stopped, as its Stop button is gone; not if
+        another page is in it."""
         if not self.saved(key):
             raise ValueError("There is no saved session any more; write a text to begin a new one.")
-        return self._open(page, key)
+        left, session = self._live.get(page), self._open(page, key)
+        with self._lock:
+            if left and left not in self._live.values():
+                left.halt()
+        return session
 
     def leave(self, page: str) -> None:
         """The tab was closed: its session leaves the memory after a short grace."""

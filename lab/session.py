@@ -83,9 +83,9 @@ class Session(Sitting):
             answer = self.reader.answer(question, max_new_tokens, on_text, stop)
             if stop and stop():
                 raise Stopped
-            self.branch.answer = answer
-            self.branch.last = retrieval(self.reader, question, answer.text, answer.found)
-            self.branch.owed = self.choices.bin = None
+            found = retrieval(self.reader, question, answer.text, answer.found)
+            self.branch.forget_question()
+            self.branch.answer, self.branch.last, self.choices.bin = answer, found, None
             self.weigh()
             self.did("ask")
             return answer
@@ -175,10 +175,10 @@ class Session(Sitting):
                 raise ValueError("There are 8 branches already; go on in one of them, or save one to a file.")
             number = 1 + max((int(n.split()[1]) for n in self.branches if n.startswith("branch ")), default=0)
             name = f"branch {number}"
-            self.branches[name] = self.branch.fork(name)
-            self.current = name
-            self.weigh()
-            self.autosave()
+            with self._moving():
+                self.branches[name] = self.branch.fork(name)
+                self.current = name
+                self.autosave()
             self.did("fork")
             return name
 
@@ -187,9 +187,20 @@ class Session(Sitting):
         with self.lock:
             if name not in self.branches:
                 raise ValueError(f"There is no branch {name!r}; choose one of {', '.join(self.branches)}.")
-            self.current = name
-            self.weigh()
-            self._keep_index()
+            with self._moving():
+                self.current = name
+                self._keep_index()
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """Go to another branch, and keep that; where it cannot be kept, one stays where one was."""
+        branches, current = dict(self.branches), self.current
+        try:
+            yield
+        except BaseException:
+            self.branches, self.current = branches, current
+            raise
+        self.weigh()
 
     # ── files ──
     def download(self, path: Path) -> Path:

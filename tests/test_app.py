@@ -1,12 +1,13 @@
 """The lab from outside its page: its endpoints, what its command line takes, and what it does not give away."""
 
 import json
+import socket
 import urllib.error
 import urllib.request
 
 import pytest
 
-from app import arguments
+from app import arguments, main
 from tests.lab_page import ROOT
 
 
@@ -57,6 +58,28 @@ def test_the_lab_is_safe_by_default(capsys):
         with pytest.raises(SystemExit):
             arguments(line)
         assert said in capsys.readouterr().err
+
+
+def test_a_wrong_start_ends_in_one_sentence(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        used, free = (str(one.getsockname()[1]) for one in (taken, probe))
+    with socket.create_server(("127.0.0.1", int(used))):
+        for line, said in (
+            (["--threads", "0"], "--threads 0 is too little"),
+            (["--max-session-gib", "nan"], "--max-session-gib nan is too little"),
+            (
+                ["--port", used],
+                f"port {used} of 127.0.0.1 cannot be used (Address already in use): give another --port",
+            ),
+            (["--port", "99999"], "port 99999 of 127.0.0.1 cannot be used"),
+            (["--port", free, "--threads", "1", "--model", "nosuchmodel"], "no checkpoint 'nosuchmodel'"),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                main(line)
+            told = capsys.readouterr().err
+            assert ended.value.code == 2 and f"error: {said}" in told.replace("--model: There is ", ""), told
+            assert "Traceback" not in told and "GRADIO" not in told
 
 
 def test_files_of_the_machine_cannot_be_fetched(server):

@@ -60,6 +60,17 @@ def test_a_solid_line_has_a_solid_swatch(looked):
     assert "dash" not in {swatch.get_attribute("class") for swatch in swatches.all()}
 
 
+def test_names_of_the_colours_of_a_map_are_no_switches(looked):
+    looked.tab("Lab")
+    looked.drawn("pool")
+    legend = looked.page.locator("#pool .lg")
+    assert legend.locator("> span > i").count() == 2 and not legend.locator("button").count()
+    key, plot = legend.locator("> span").last, "document.querySelector('#pool .pl').dataset.drawn"
+    before = looked.page.evaluate(plot)
+    key.click()
+    assert key.inner_text().startswith("1 · The key") and looked.page.evaluate(plot) == before
+
+
 def test_a_chart_fits_the_window_that_changed_while_another_tab_was_open(looked):
     looked.tab("Compare")
     looked.drawn("measured")

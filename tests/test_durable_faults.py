@@ -83,6 +83,19 @@ def test_a_kill_between_any_two_steps_leaves_the_memory_of_before_or_after(model
     assert same(again.fork(), in_folder(model, tmp_path)) and not again.tier.verify()
 
 
+def restored_until(last, disk, snapshot, monkeypatch) -> None:
+    """Restore, killed after so many writes to the disk."""
+    kill = Kill(last)
+    with monkeypatch.context() as patch:
+        for name, step in (("core.durable.save_memory", core.durable.save_memory), ("core.tier.os.replace", os.replace),
+                           ("core.tier.Commits.append", Commits.append)):  # fmt: skip
+            patch.setattr(name, kill.at(step))
+        try:
+            disk.restore(snapshot)
+        except KeyboardInterrupt:
+            assert kill.steps > last
+
+
 @pytest.mark.parametrize("last", range(5))
 def test_a_kill_while_other_deaths_come_back_leaves_before_or_after(model, tmp_path, monkeypatch, last):
     before, after, disk = in_ram(model), in_ram(model), in_folder(model, tmp_path)
@@ -98,15 +111,7 @@ def test_a_kill_while_other_deaths_come_back_leaves_before_or_after(model, tmp_p
         reader.restore(start)
         reader.delete(reader.memory.receipts[1])
     after.restore(ends[1])
-    kill = Kill(last)
-    with monkeypatch.context() as patch:
-        for name, step in (("core.durable.save_memory", core.durable.save_memory), ("core.tier.os.replace", os.replace),
-                           ("core.tier.Commits.append", Commits.append)):  # fmt: skip
-            patch.setattr(name, kill.at(step))
-        try:
-            disk.restore(ends[2])
-        except KeyboardInterrupt:
-            assert kill.steps > last
+    restored_until(last, disk, ends[2], monkeypatch)
     again = in_folder(model, tmp_path)
     assert any(same(again, reader) for reader in (before, after)) and not again.tier.verify()
 
@@ -125,15 +130,7 @@ def test_a_kill_while_rows_come_back_and_deaths_go_leaves_before_or_after(tmp_pa
         reader.undo()
         reader.delete(reader.memory.receipts[0])
     after.restore(ends[1])
-    kill = Kill(last)
-    with monkeypatch.context() as patch:
-        for name, step in (("core.durable.save_memory", core.durable.save_memory), ("core.tier.os.replace", os.replace),
-                           ("core.tier.Commits.append", Commits.append)):  # fmt: skip
-            patch.setattr(name, kill.at(step))
-        try:
-            disk.restore(ends[2])
-        except KeyboardInterrupt:
-            assert kill.steps > last
+    restored_until(last, disk, ends[2], monkeypatch)
     again = in_folder(model, tmp_path)
     assert any(same(again, reader) for reader in (before, after)) and not again.tier.verify()
 

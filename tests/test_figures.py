@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lab import panels, plots, results, views
+from lab import guide, panels, plots, results, views
 from lab.samples import unrelated
 
 
@@ -268,3 +268,20 @@ def test_a_finding_says_of_which_curve_it_is(key, said):
     finding = plots.measured(rows).layout.meta["finding"]
     for n, share in ((2, "50 %"), (4, "25 %")):
         assert f"M+, {said.format(n)} answers {share} after 512 tokens" in finding
+
+
+# ── guide ──
+def test_the_guide_of_a_model_without_theta_asks_for_what_can_be_done():
+    """Of a MemoryLLM only a text can be taken away: its “Θ off” is disabled."""
+    has, lacks = guide.listed({}), guide.listed({}, has_theta=False)
+    assert "“Θ off”" in has and "retriever" in has and "“Delete the text”" not in has
+    assert (
+        "“Θ off”" not in lacks and "retriever" not in lacks and "into Θ" not in lacks and "“Delete the text”" in lacks
+    )
+    done = {}
+    for step in guide.STEPS:  # the same steps, in the same order
+        assert guide.due(done, False).key == step.key and guide.strip(done, False)
+        done[step.key] = 1.0
+    assert guide.strip(done, False) == ""
+    before = dict.fromkeys(("write", "distract", "ask", "slot"), 1.0)
+    assert "Step 5 of 6: Take a text away." in guide.strip(before, False) and "Θ off" in guide.strip(before)

@@ -124,6 +124,18 @@ def test_two_pages_share_a_session_and_neither_loses_it(told, registry):
     assert registry.get("page") is told and registry.get("other") is told
 
 
+def test_what_a_page_has_running_ends_when_it_restores_another_session(told, registry):
+    mine = registry.get("other")
+    registry._live["beside"] = mine
+    halted = mine.halted()
+    registry.restore("other", told.key)
+    assert not halted(), "another page is in it"
+    registry.restore("other", told.key)
+    assert not told.halted()()
+    registry.restore("beside", told.key)
+    assert halted()
+
+
 def test_another_model_leaves_what_was_saved_alone(models, told, registry, tmp_path):
     key, texts = told.key, [receipt.text for receipt in told.texts]
     told.start(told.loaded)

@@ -9,6 +9,8 @@ const load = () => window.__mplus_plotly ??= new Promise((ok, no) => {
 });
 const label = (value) => typeof value === 'number' ? String(+value.toPrecision(6)) : String(value ?? '');
 
+const key = (trace) => trace.x?.[0] === null;         // nothing to draw: it names a colour of the map in the legend
+
 function table() {           // [header, ...rows] of what is drawn, from any trace
   const rows = [];
   for (const trace of $('.pl')._fullData ?? []) {
@@ -21,7 +23,7 @@ function table() {           // [header, ...rows] of what is drawn, from any tra
       rows.push(['from', 'to', 'tokens']);
       const l = trace.link, names = trace.node.label;
       Array.from(l.value).forEach((v, i) => rows.push([names[l.source[i]], names[l.target[i]], v])); }
-    else if (trace.x && trace.y && trace.fill !== 'toself' && trace.x[0] !== null) {
+    else if (trace.x && trace.y && trace.fill !== 'toself' && !key(trace)) {
       if (!rows.length) rows.push(['series', 'x', 'y']);
       Array.from(trace.x).forEach((x, i) => rows.push([trace.name, x, trace.y[i]])); }
   }
@@ -62,13 +64,15 @@ function legend(figure) {    // in HTML, because plotly's own runs over the axis
   const traces = (figure?.data ?? []).filter((t) => t.name && t.showlegend !== false && t.type !== 'heatmap');
   if (figure?.layout?.showlegend === false || traces.length < 2) return;
   for (const trace of traces) {
-    const item = document.createElement('button'), swatch = document.createElement('i');
-    item.type = 'button'; item.title = 'Show or hide'; item.setAttribute('aria-pressed', !off.has(trace.name));
-    if (off.has(trace.name)) trace.visible = false;
-    item.onclick = async () => { const shown = off.delete(trace.name);
-      if (!shown) off.add(trace.name);
-      item.setAttribute('aria-pressed', shown);
-      await (await load()).restyle($('.pl'), {visible: shown}, [figure.data.indexOf(trace)]); show(); };
+    const item = document.createElement(key(trace) ? 'span' : 'button'), swatch = document.createElement('i');
+    if (!key(trace)) {
+      item.type = 'button'; item.title = 'Show or hide'; item.setAttribute('aria-pressed', !off.has(trace.name));
+      if (off.has(trace.name)) trace.visible = false;
+      item.onclick = async () => { const shown = off.delete(trace.name);
+        if (!shown) off.add(trace.name);
+        item.setAttribute('aria-pressed', shown);
+        await (await load()).restyle($('.pl'), {visible: shown}, [figure.data.indexOf(trace)]); show(); };
+    }
     const hue = trace.marker?.color && typeof trace.marker.color === 'string' ? trace.marker.color : trace.line?.color;
     swatch.style.setProperty('--c', hue ?? '#888');
     if ((trace.line?.dash ?? 'solid') !== 'solid') swatch.className = 'dash';

@@ -1,7 +1,8 @@
 """The first tab: write, add unrelated text, ask, and see where the answer came from."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import gradio as gr
 
@@ -9,6 +10,7 @@ from core.reader import Answer
 from core.sources import Receipt
 
 from .. import panels, plots
+from ..branch import Branch
 from ..compare import ASKED, possible, side_by_side
 from ..files import KINDS, read_text
 from ..samples import SAMPLES, unrelated
@@ -20,6 +22,14 @@ from .shell import MODEL, QUIET, Page, Selection, figure, guarded, spoken, stopp
 
 EVERY = 0.12
 """Seconds between two updates of a progress line."""
+SEND = "(text, files) => { window.sent = [text, (files || []).map((file) => file.path)]; return [text, files]; }"
+CLEAR = """(written, text, files) => {
+  const [told, count] = written || [false, 0], [sent, paths] = window.sent, gone = paths.slice(0, count);
+  const left = (files || []).filter((file) => !gone.includes(file.path));
+  return [told && text === sent ? '' : text, left.length ? left : null, null]; }"""
+"""What was written is not to be written again; what was not, as after a stop, may be wanted, and so is what was put there
+meanwhile: only the browser knows that."""
+ALL_METHODS = "Ask all methods: M+, MemoryLLM, a sliding window and SnapKV read the same texts."
 
 
 class LabTab:
@@ -47,6 +57,7 @@ class LabTab:
                     self.amount = gr.Slider(1, 50, value=10, step=1, label="Unrelated texts", min_width=160)
                     self.distract = gr.Button("Add them", min_width=100)
                 self.note = gr.HTML(panels.progress(""), padding=False, elem_id="write-note")
+                self.written = gr.JSON(visible="hidden")  # (is the text in the box written, how many files are)
                 gr.Markdown("### 2 · Ask")
                 self.example = gr.Dropdown([], value=None, label="A question of this world", visible=False)
                 self.question = gr.Textbox(
@@ -71,11 +82,12 @@ class LabTab:
                     0, label="Budget, MiB of keys and values (0: what M+ takes)", minimum=0, min_width=200
                 )
                 self.cheat = gr.Checkbox(False, label="SnapKV may see the question", min_width=160)
-            self.table = gr.HTML(
-                panels.progress("Ask all methods: M+, MemoryLLM, a sliding window and SnapKV read the same texts."), padding=False,
-                elem_id="methods",
-            )  # fmt: skip
-        page.add("lab", [self.provenance, self.pool, self.slot, self.answer, self.ask_note], self.draw)
+            self.table = gr.HTML(panels.progress(ALL_METHODS), padding=False, elem_id="methods")
+        page.add(
+            "lab",
+            [self.provenance, self.pool, self.slot, self.answer, self.ask_note, self.note, self.table],
+            self.draw,
+        )
 
     def wire(self) -> None:
         page = self.page
@@ -86,8 +98,10 @@ class LabTab:
         self.example.input(
             guarded(self.choose_question), [self.world, self.example], [self.question, self.expected], **QUIET
         )
-        write = self.write.click(guarded(self.on_write), [self.told, self.files], [self.note, self.told, self.files],
+        box = [self.told, self.files]
+        write = self.write.click(guarded(self.on_write), box, [self.note, self.written], js=SEND,
                                  show_progress="hidden", **MODEL)  # fmt: skip
+        write.then(None, [self.written, *box], [*box, self.written], js=CLEAR)
         distract = self.distract.click(
             guarded(self.on_distract), self.amount, self.note, show_progress="hidden", **MODEL
         )
@@ -130,24 +144,22 @@ class LabTab:
         if not sources:
             raise ValueError("There is nothing to write: paste a text, choose an example or add a file.")
 
-        def left() -> Iterator:
-            """What was not written, as after a stop, may be wanted; what was is not to be written again."""
-            if receipts:
-                files_left = (files or [])[max(0, len(receipts) - len(pasted)) :]
-                yield gr.skip(), "" if len(receipts) >= len(pasted) else gr.skip(), files_left or None
+        def done() -> tuple:
+            return gr.skip(), [len(receipts) >= len(pasted), max(0, len(receipts) - len(pasted))]
 
         try:
-            for note in self._written(session, sources, "write", receipts):
-                yield note, gr.skip(), gr.skip()
+            for note in kept(session.branch, "write", self._written(session, sources, "write", receipts)):
+                yield note, gr.skip()
         except Exception:
-            yield from left()
+            yield done()
             raise
-        yield from left()
+        yield done()
 
     def on_distract(self, amount: float, request: gr.Request) -> Iterator:
         session = self.page.session(request)
         texts = unrelated(int(amount), seed=session.reader.memory.state.clock)
-        yield from self._written(session, [lambda text=text: text for text in texts], "distract", [])
+        lines = self._written(session, [lambda text=text: text for text in texts], "distract", [])
+        yield from kept(session.branch, "write", lines)
 
     def _written(
         self, session: Session, sources: list[Callable[[], str]], what: str, receipts: list[Receipt]
@@ -204,31 +216,37 @@ class LabTab:
         session = self.page.session(request)
         if not (question or "").strip():
             raise ValueError("The question is empty; ask something about what you wrote.")
-        answer = ""
+        yield from kept(session.branch, "ask", self._answered(session, question))
+
+    def _answered(self, session: Session, question: str) -> Iterator[tuple[str, str]]:
+        """The answer as it comes, and a note; of the memory it is asked of, or of none."""
+        answer, halted, branch = "", session.halted(), session.branch
         yield "", panels.progress("Asking …")
 
         def work(emit, stop):
+            gone = lambda: stop() or session.branch is not branch  # noqa: E731
             emit(
                 session.ask(
-                    question, 32, lambda piece: emit(("text", piece)), lambda ahead: emit(("wait", ahead)), stop
+                    question, 32, lambda piece: emit(("text", piece)), lambda ahead: emit(("wait", ahead)), gone
                 )
             )
 
         try:
             with session.at_work():
-                for item in stoppable(follow(work, session.halted())):
+                for item in stoppable(follow(work, halted)):
                     if item is None:
-                        yield gr.skip(), panels.progress("Stopped.")
+                        yield "", panels.progress("Stopped.")
                     elif isinstance(item, tuple) and item[0] == "wait":
-                        yield gr.skip(), panels.progress(f"Waiting: {item[1]} ahead of you.")
+                        yield "", panels.progress(f"Waiting: {item[1]} ahead of you.")
                     elif isinstance(item, tuple):
                         answer += item[1]
-                        yield answer, gr.skip()
+                        yield answer, panels.progress("Asking …")
                     else:
                         yield answered(item)
+                        branch.notes.pop("ask", None)
         except Exception as error:
             told = spoken(error)
-            yield gr.skip(), panels.progress(told.message)
+            yield "", panels.progress(told.message)
             raise told from None
 
     def on_all(
@@ -240,7 +258,6 @@ class LabTab:
         texts = [receipt.text for receipt in session.texts]
         if not texts:
             raise ValueError("No text has been written yet; every method needs something to read.")
-        rows: list[dict] = []
         limit, asked = int(budget * 2**20) if budget else None, possible(session.loaded, ASKED)
 
         def work(emit, stop):
@@ -248,6 +265,11 @@ class LabTab:
                 session.loaded, texts, question, expected or "", asked, limit, session.turns, stop, cheat
             ):
                 emit(row)
+
+        yield from kept(session.branch, "methods", self._compared(session, texts, asked, work))
+
+    def _compared(self, session: Session, texts: list[str], asked: list[str], work) -> Iterator[str]:
+        rows, compared = list[dict](), session.compared  # those of a session that begins anew are others
 
         yield panels.progress(f"Writing {len(texts)} texts into {len(asked)} methods …", 0.0)
         with session.at_work():
@@ -258,7 +280,7 @@ class LabTab:
                 rows.append(row)
                 waiting = panels.progress(f"{len(rows)} of {len(asked)} methods", len(rows) / len(asked))
                 yield methods_table(rows) + (waiting if len(rows) < len(asked) else "")
-        session.compared = [row for row in rows if "answer" in row]
+        compared[:] = [row for row in rows if "answer" in row]
         if len(rows) == len(asked):
             session.did("compare")
 
@@ -266,18 +288,31 @@ class LabTab:
     def draw(self, session: Session, chosen: Selection) -> dict:
         branch = session.branch
         moment, names = branch.moments[chosen.step], self.page.names(session)
-        # An answer is of the memory it was asked of; a write leaves it, as the text it came from is still there.
-        gone = branch.answer is None and branch.moments[-1].event not in ("start", "write")
-        said = answered(branch.answer) if branch.answer else ("", panels.progress("")) if gone else (gr.skip(),) * 2
+        unanswered = branch.notes.get("ask")
+        last = answered(branch.answer) if branch.answer else ("", panels.progress(""))
+        said = unanswered or last
         return {
-            self.provenance: panels.provenance(branch.last, session.texts, chosen.layer),
+            self.provenance: panels.provenance(None if unanswered else branch.last, session.texts, chosen.layer),
             self.pool: figure(plots.pool_map(moment, names, chosen.text, chosen.layer, chosen.slot))
             if session.texts
             else None,
             self.slot: slot_panel(session, chosen, names),
             self.answer: said[0],
             self.ask_note: said[1],
+            self.note: branch.notes.get("write", panels.progress("")),
+            self.table: branch.notes.get("methods", panels.progress(ALL_METHODS)),
         }
+
+
+def kept(branch: Branch, kind: str, lines: Iterable[Any]) -> Iterator[Any]:
+    """The same lines, each kept for when this branch is drawn: a page shows what goes on in it, or what came of that."""
+    try:
+        for line in lines:
+            branch.notes[kind] = line
+            yield line
+    except GeneratorExit:  # the page is gone, and with it the work
+        branch.notes.pop(kind, None)
+        raise
 
 
 def answered(answer: Answer) -> tuple[str, str]:

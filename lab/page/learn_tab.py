@@ -95,7 +95,8 @@ class LearnTab:
         """Nothing but drawing."""
 
     def draw(self, session: Session, chosen: Selection) -> dict:
-        return {self.steps: guide.listed(session.done), self.flow: flow_boxes(session), self.books: notebooks()}
+        steps = guide.listed(session.done, bool(session.loaded.model.config.num_retrieved))
+        return {self.steps: steps, self.flow: flow_boxes(session), self.books: notebooks()}
 
 
 def notebooks(folder: Path = NOTEBOOKS) -> str:

@@ -6,11 +6,12 @@ from .. import panels, plots
 from ..session import Session
 from .chart import chart
 from .lab_tab import slot_panel
-from .shell import MODEL, QUIET, Page, Selection, figure, guarded
+from .shell import DRAW, MODEL, QUIET, RAW, Page, Selection, figure, guarded
 
 FETCH = """() => setTimeout(() => {
   const file = document.querySelector('#memory-file'); (file.matches('a,button') ? file : file.querySelector('a,button')).click(); }, 150)"""
 """A download button fetches what it held before the click: the file is made first, then an unseen one is pressed."""
+PLAY, PAUSE = "▶ Play", "❚❚ Pause"
 EMPTY = "Write a text in the Lab to see this."
 
 
@@ -22,7 +23,7 @@ class MemoryTab:
         page = self.page
         with gr.Row(elem_classes="acts"):
             self.back = gr.Button("◀ Step back", min_width=100)
-            self.play = gr.Button("▶ Play", min_width=90)
+            self.play = gr.Button(PLAY, min_width=90)
             self.forth = gr.Button("Step on ▶", min_width=100)
             self.when = gr.HTML(padding=False, min_height=20)
         self.timer = gr.Timer(0.7, active=False)
@@ -49,49 +50,61 @@ class MemoryTab:
             self.file = gr.DownloadButton("memory file", elem_id="memory-file", elem_classes="unseen")
             self.load = gr.UploadButton("Upload memory file", file_types=[".safetensors"], min_width=170)
         self.note = gr.HTML(panels.progress(""), padding=False, elem_id="memory-note")
-        page.add("memory", [self.pool, self.slot, self.forgetting, self.ages, self.flow, self.list, self.doomed, self.branch,
-                            self.when], self.draw)  # fmt: skip
+        page.add("memory", [self.pool, self.slot, self.forgetting, self.ages, self.log, self.flow, self.list, self.doomed,
+                            self.branch, self.when], self.draw)  # fmt: skip
 
     def wire(self) -> None:
         page = self.page
         page.linked(self.pool, page.pick_slot)
         page.linked(self.forgetting, page.pick)
         change = self.log.input(guarded(self.on_log), self.log, None, **QUIET)
-        change.then(guarded(page.draw), page.selectors, page.drawn, **QUIET)
+        change.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         for button, handler, inputs in (
             (self.delete, self.on_delete, [self.doomed]),
             (self.undo, self.on_undo, []),
             (self.reset, self.on_reset, []),
             (self.fork, self.on_fork, []),
         ):
-            page.then_redraw(button.click(guarded(handler), inputs, self.note, show_progress="hidden", **MODEL))
-        page.then_redraw(self.branch.input(guarded(self.on_branch), self.branch, self.note, **QUIET))
+            event = button.click(guarded(handler), inputs, self.note, show_progress="hidden", preprocess=False, **MODEL)
+            page.then_redraw(event)
+        page.then_redraw(self.branch.input(guarded(self.on_branch), self.branch, self.note, **RAW))
         page.then_redraw(self.load.upload(guarded(self.on_load), self.load, self.note, show_progress="hidden", **MODEL))
         self.save.click(guarded(self.on_save), None, self.file, **QUIET).then(None, None, None, js=FETCH)
-        for button, by in ((self.back, -1), (self.forth, 1)):
-            event = button.click(guarded(self.mover(by)), page.step, page.step, **QUIET)
-            event.then(guarded(page.draw), page.selectors, page.drawn, **QUIET)
-        self.play.click(guarded(self.on_play), page.step, [self.timer, page.step, self.play], **QUIET)
-        tick = self.timer.tick(
-            guarded(self.on_tick), page.step, [self.timer, page.step, self.play], queue=False, **QUIET
-        )
-        tick.then(guarded(page.draw), page.selectors, page.drawn, queue=False, **QUIET)
+        played = [self.timer, page.step, self.play]
+        for event in (
+            self.back.click(guarded(self.mover(-1)), page.step, played, **RAW),
+            self.forth.click(guarded(self.mover(1)), page.step, played, **RAW),
+            self.play.click(guarded(self.on_play), [self.play, page.step], played, **RAW),
+            self.timer.tick(guarded(self.on_tick), [page.step, page.tab], played, queue=False, **RAW),
+        ):
+            event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        # What is to be deleted is selected everywhere; a redraw would go back to the newest text.
+        doomed = self.doomed.input(None, self.doomed, page.text, js="(text) => text")
+        doomed.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
+        chosen = [page.step.release, page.step.input]
+        gr.on(chosen, lambda: (gr.Timer(active=False), PLAY), None, [self.timer, self.play], queue=False, **QUIET)
 
     # ── time ──
     def mover(self, by: int):
-        def move(step: int, request: gr.Request) -> int:
-            return max(0, min(len(self.page.session(request).branch.moments) - 1, int(step) + by))
+        def move(step: float | None, request: gr.Request):
+            session = self.page.session(request)
+            return gr.Timer(active=False), self.page.at(session, self.page.at(session, step) + by), PLAY
 
         return move
 
-    def on_play(self, step: int, request: gr.Request):
-        last = len(self.page.session(request).branch.moments) - 1
-        return gr.Timer(active=True), 0 if step >= last else step, "▶ Playing"
+    def on_play(self, label: str, step: float | None, request: gr.Request):
+        if label == PAUSE:
+            return gr.Timer(active=False), gr.skip(), PLAY
+        session = self.page.session(request)
+        step = self.page.at(session, step)
+        return gr.Timer(active=True), 0 if step == self.page.at(session, None) else step, PAUSE
 
-    def on_tick(self, step: int, request: gr.Request):
-        last = len(self.page.session(request).branch.moments) - 1
-        step = min(last, int(step) + 1)
-        return gr.Timer(active=step < last), step, "▶ Playing" if step < last else "▶ Play"
+    def on_tick(self, step: float | None, tab: str, request: gr.Request):
+        session = self.page.session(request)
+        step, last = self.page.at(session, step) + 1, self.page.at(session, None)
+        if tab != "memory" or step >= last:
+            return gr.Timer(active=False), last if tab == "memory" else gr.skip(), PLAY
+        return gr.skip(), step, gr.skip()  # nothing that would go on after a pause meanwhile
 
     def on_log(self, log: bool, request: gr.Request) -> None:
         self.page.session(request).choices.log_ages = bool(log)
@@ -153,6 +166,7 @@ class MemoryTab:
             if wrote
             else None,
             self.ages: figure(plots.ages(moment, chosen.text, session.choices.log_ages)) if some else None,
+            self.log: session.choices.log_ages,
             self.flow: figure(plots.flow(moment, names, keeps, before)) if moment.written else None,
             self.list: texts_table(session),
             self.doomed: gr.update(choices=choices, value=chosen.text or (choices[-1][1] if choices else None)),

@@ -45,7 +45,7 @@ def build(page: Page) -> gr.Blocks:
         for part in (picker, *built.values()):
             part.wire()  # only now are all the charts there that an event may have to redraw
         for key, tab in tabs.items():
-            event = tab.select(lambda key=key: key, None, page.tab, **QUIET)
+            event = tab.select(None, None, page.tab, js=f"() => '{key}'")
             event.then(guarded(page.draw), page.selectors, page.drawn, **DRAW)
         for selector in (page.text, page.layer, page.slot):
             selector.input(guarded(page.draw), page.selectors, page.drawn, **DRAW)

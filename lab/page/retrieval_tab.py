@@ -1,16 +1,17 @@
 """The read side: what the last question found in each layer, and what the answer owes to it."""
 
 from functools import partial
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from .. import panels, plots
-from ..ablate import LAYER, LONG_TERM, RETRIEVER, TEXT
+from ..ablate import LAYER, LONG_TERM, RETRIEVER, TEXT, Ablation
 from ..session import Session
 from ..views import Retrieval
 from .chart import chart
-from .shell import ALL, DRAW, MODEL, QUIET, Page, Selection, figure, guarded
+from .shell import DRAW, MODEL, QUIET, Page, Selection, figure, guarded
 
 UNASKED = "Ask a question in the Lab: the words of its answer that needed Θ are marked here."
 NO_LONG_TERM = "This model is a MemoryLLM: it has no Θ that an answer could have needed. A text can be deleted."
@@ -52,7 +53,7 @@ class RetrievalTab:
         self.details = gr.HTML(padding=False)
         self.of_theta = [self.buttons[kind] for kind in (LONG_TERM, RETRIEVER, LAYER)]
         shown = [self.scores, self.bin, self.opened, self.provenance, self.histogram, self.agreement, self.details]
-        page.add("retrieval", [*shown, *self.of_theta], self.draw)
+        page.add("retrieval", [*shown, self.tokens, *self.of_theta], self.draw)
 
     def wire(self) -> None:
         page = self.page
@@ -72,24 +73,23 @@ class RetrievalTab:
 
     def on_ablate(self, kind: str, text: int, layer: str, request: gr.Request) -> str:
         session = self.page.session(request)
-        last = session.branch.last
+        last, chosen = session.branch.last, self.page.select(session, text, layer, None, None, "retrieval")
+        if kind == LAYER and chosen.layer is None:
+            raise ValueError("No layer is chosen; choose one in Selection, above the tabs.")
+        text = chosen.text
         if kind == TEXT and not text and last is not None:
             shares = {id: share for id, share in last.shares().items() if id}
             text = max(shares, key=lambda id: shares[id], default=0) or (session.texts[-1].id if session.texts else 0)
-        which = int(text) if kind == TEXT else 0 if layer == ALL else int(layer)
-        result = session.take_away(kind, which)
+        result = session.take_away(kind, text if kind == TEXT else chosen.layer or 0)
         session.did("ablate")
-        return panels.answer_tokens(result.tokens, result.before, result.after, result.what)
+        return owes(session, result)
 
     def on_look(self, tab: str, request: gr.Request):
         """What was last taken away; at first Θ, as soon as somebody looks: the answer need not wait for those passes."""
         if tab != "retrieval":
             return gr.skip()
         session = self.page.session(request)
-        owed = session.owed()
-        if owed is None:
-            return panels.progress(UNASKED if session.loaded.model.config.num_retrieved else NO_LONG_TERM)
-        return panels.answer_tokens(owed.tokens, owed.before, owed.after, owed.what)
+        return owes(session, session.owed())
 
     # ── one column of the score map ──
     def pick_bin(self, event: gr.SelectData, request: gr.Request) -> dict:
@@ -106,10 +106,13 @@ class RetrievalTab:
         self.on_bin(None, request)
 
     def draw(self, session: Session, chosen: Selection) -> dict:
-        last, names = session.branch.last, self.page.names(session)
+        branch, names = session.branch, self.page.names(session)
+        last = branch.last
         seen = last if last and last.layers else None
         has_theta = bool(session.loaded.model.config.num_retrieved)  # of a MemoryLLM only a text can be taken away
-        allowed = {button: gr.Button(interactive=has_theta) for button in self.of_theta}
+        allowed: dict[Any, Any] = {button: gr.Button(interactive=has_theta) for button in self.of_theta}
+        uncounted = branch.answer is not None and branch.owed is None  # `on_look` is about to tell
+        allowed[self.tokens] = gr.skip() if uncounted else owes(session, branch.owed)
         if seen is None:
             return allowed | {
                 self.scores: None,
@@ -141,6 +144,12 @@ class RetrievalTab:
             self.agreement: figure(plots.agreement(seen)),
             self.details: panels.table(header, rows, {0, 1, 2, 4, 5}),
         }
+
+
+def owes(session: Session, owed: Ablation | None) -> str:
+    if owed is None:
+        return panels.progress(UNASKED if session.loaded.model.config.num_retrieved else NO_LONG_TERM)
+    return panels.answer_tokens(owed.tokens, owed.before, owed.after, owed.what)
 
 
 def bin_panel(session: Session, seen: Retrieval, layer: int, bin: int | None) -> str:

@@ -26,7 +26,10 @@ from ..views import title
 ALL = "all"
 MODEL: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 24, "api_visibility": "private"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-DRAW: dict[str, Any] = {**QUIET, "concurrency_id": "draw", "concurrency_limit": 8, "trigger_mode": "always_last"}
+RAW: dict[str, Any] = {**QUIET, "preprocess": False}
+"""Values as the browser holds them, for handlers that judge them: gradio refuses what it did not offer since it began,
+as after a restart, and fails on an emptied number."""
+DRAW: dict[str, Any] = {**RAW, "concurrency_id": "draw", "concurrency_limit": 8, "trigger_mode": "always_last"}
 KEEP = """(last) => {
   const keys = JSON.parse(localStorage.getItem('mplus-sessions') || '[]').filter((key) => key !== last);
   if (last) keys.push(last);
@@ -147,7 +150,8 @@ class Page:
             self.start_new = gr.Button("Start anew", size="sm", min_width=120)
         self.status = gr.HTML(padding=False)
         self.guide = gr.HTML(padding=False, js_on_load=guide.GO, elem_id="guide")
-        self.tab = gr.State("lab")
+        # In the browser, not a State of the server's: one that was restarted has to know which tab is open.
+        self.tab = gr.Textbox("lab", max_lines=1, visible="hidden")
 
     def build_selection(self) -> None:
         with gr.Accordion("Selection: shared by every chart", open=False, elem_id="selection"), gr.Row():
@@ -191,15 +195,20 @@ class Page:
             if self._shown.get(page, 0) > number:
                 return gr.skip()
             self._shown[page] = number
-        return drawn | {self.guide: gr.HTML(guide.strip(session.done), visible=guide.due(session.done) is not None)}
+        strip = guide.strip(session.done, bool(session.loaded.model.config.num_retrieved))
+        return drawn | {self.guide: gr.HTML(strip, visible=bool(strip))}
 
     def select(self, session: Session, text, layer, slot, step, tab) -> Selection:
-        count, last = session.loaded.model.config.num_hidden_layers, len(session.branch.moments) - 1
+        count = session.loaded.model.config.num_hidden_layers
         layer = int(layer) if str(layer) in map(str, range(count)) else None
-        step = last if step is None else max(0, min(int(step), last))
         slot = None if slot is None or not 0 <= int(slot) < session.loaded.model.config.pool_size else int(slot)
         known = {receipt.id for receipt in session.texts}
-        return Selection(int(text) if text in known else 0, layer, slot, step, tab)
+        return Selection(int(text) if text in known else 0, layer, slot, self.at(session, step), tab)
+
+    def at(self, session: Session, step: float | None) -> int:
+        """A step that there is; the last one if the box was emptied."""
+        last = len(session.branch.moments) - 1
+        return last if step is None else max(0, min(int(step), last))
 
     def refresh(self, text, layer, request: gr.Request) -> dict:
         """The shared parts after a change."""
