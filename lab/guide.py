@@ -1,7 +1,7 @@
 """Six steps through the lab. They follow from what a person has really done (`Session.done`), nothing else."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from html import escape
 
 
@@ -29,15 +29,14 @@ STEPS = (
     Step("compare", "Compare", "lab",
          "Press “Ask all methods”. The same texts, the same bytes: who still knows, and who is quick?"),
 )  # fmt: skip
-OF_MEMORYLLM = {step.key: step for step in (
-    Step("distract", "Bury it", "lab",
-         "Add ten unrelated texts. Every write throws random old tokens out of θ, for good: a MemoryLLM has no Θ."),
-    Step("ask", "Ask for it", "lab",
-         "Ask a question. Nothing is retrieved: the answer rests on θ alone."),
-    Step("ablate", "Take a text away", "retrieval",
-         "Press “Delete the text”. How much less likely is the answer without it?"),
-)}  # fmt: skip
-"""Steps that are others with a model that has no Θ."""
+OTHERWISE: dict[str, dict[str, str]] = {
+    "distract": {"how": "Add ten unrelated texts. Every write throws random old tokens out of θ: there is no Θ."},
+    "ask": {"how": "Ask a question. Nothing is retrieved: the answer rests on θ alone."},
+    "ablate": {"name": "Take a text away",
+               "how": "Press “Delete the text”. How much less likely is the answer without it?"},
+}  # fmt: skip
+OF_MEMORYLLM = tuple(replace(step, **OTHERWISE.get(step.key, {})) for step in STEPS)
+"""The same steps with a model that has no Θ."""
 
 GO = """
 element.addEventListener('click', (event) => {
@@ -47,9 +46,8 @@ element.addEventListener('click', (event) => {
 """Script of both: a click on a step's button opens its tab."""
 
 
-def steps(has_theta: bool) -> Sequence[Step]:
-    """All steps, with a model that has Θ or with one that has not."""
-    return STEPS if has_theta else [OF_MEMORYLLM.get(step.key, step) for step in STEPS]
+def steps(has_theta: bool) -> tuple[Step, ...]:
+    return STEPS if has_theta else OF_MEMORYLLM
 
 
 def due(done: Collection[str], has_theta: bool = True) -> Step | None:
